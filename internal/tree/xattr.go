@@ -1,0 +1,137 @@
+package tree
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+
+	"rightful"
+
+	"golang.org/x/sys/unix"
+)
+
+// The extended attributes that hold what Rightful may change.
+const (
+	XattrACL     = "system.posix_acl_access"
+	XattrDefault = "system.posix_acl_default"
+	XattrCaps    = "security.capability"
+)
+
+// aclVersion is the only version of the attribute (linux/posix_acl_xattr.h).
+const aclVersion = 2
+
+// noID stands in the attribute where an entry has no id.
+const noID = 0xffffffff
+
+// maxXattr bounds what is read of one attribute: 64 KiB is the kernel's own limit.
+const maxXattr = 64 << 10
+
+// DecodeACL reads the kernel's attribute form: a version, then tag, permission and id of each entry, little endian.
+// The result is sorted and checked.
+func DecodeACL(b []byte) (rightful.ACL, error) {
+	if len(b) < 4 || (len(b)-4)%8 != 0 {
+		return nil, fmt.Errorf("ACL attribute of %d bytes", len(b))
+	}
+	if v := binary.LittleEndian.Uint32(b); v != aclVersion {
+		return nil, fmt.Errorf("ACL attribute of version %d", v)
+	}
+	a := make(rightful.ACL, 0, (len(b)-4)/8)
+	for b = b[4:]; len(b) > 0; b = b[8:] {
+		e := rightful.ACLEntry{
+			Tag:  rightful.ACLTag(binary.LittleEndian.Uint16(b)),
+			Perm: uint8(binary.LittleEndian.Uint16(b[2:])),
+			ID:   binary.LittleEndian.Uint32(b[4:]),
+		}
+		if binary.LittleEndian.Uint16(b[2:]) > 7 {
+			return nil, fmt.Errorf("ACL permission %#o", binary.LittleEndian.Uint16(b[2:]))
+		}
+		if e.Tag != rightful.ACLUser && e.Tag != rightful.ACLGroup {
+			e.ID = 0
+		}
+		a = append(a, e)
+	}
+	a.Sort()
+	return a, a.Check()
+}
+
+// EncodeACL is the inverse of DecodeACL.
+func EncodeACL(a rightful.ACL) []byte {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+8*len(a)), aclVersion)
+	for _, e := range a {
+		id := e.ID
+		if e.Tag != rightful.ACLUser && e.Tag != rightful.ACLGroup {
+			id = noID
+		}
+		b = binary.LittleEndian.AppendUint16(b, uint16(e.Tag))
+		b = binary.LittleEndian.AppendUint16(b, uint16(e.Perm))
+		b = binary.LittleEndian.AppendUint32(b, id)
+	}
+	return b
+}
+
+// procPath names what fd is open on by way of /proc: the only way to attributes of an O_PATH descriptor before
+// Linux 6.13, and one that follows no link, since the descriptor is on the entry itself.
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// getxattr reads one attribute; nil where there is none or the file system keeps none.
+func getxattr(path, name string) ([]byte, error) {
+	var small [256]byte
+	for buf := small[:]; ; {
+		n, err := unix.Getxattr(path, name, buf)
+		switch err {
+		case nil:
+			return append([]byte(nil), buf[:n]...), nil
+		case unix.ENODATA, unix.EOPNOTSUPP:
+			return nil, nil
+		case unix.ERANGE:
+			if len(buf) >= maxXattr {
+				return nil, err
+			}
+			buf = make([]byte, maxXattr)
+		case unix.EINTR:
+		default:
+			return nil, err
+		}
+	}
+}
+
+// metaFD reads everything that Rightful may change of what fd, O_PATH ones included, is open on.
+func (s *Server) metaFD(fd int, st *Stat) (rightful.Meta, error) {
+	m := st.Meta()
+	if st.Kind == rightful.KindSymlink {
+		return m, nil // a link has no ACL, and no capability that any kernel honours
+	}
+	p := procPath(fd)
+	acl, err := getxattr(p, XattrACL)
+	if err != nil {
+		return m, err
+	}
+	var def []byte
+	if st.Kind == rightful.KindDir {
+		if def, err = getxattr(p, XattrDefault); err != nil {
+			return m, err
+		}
+	}
+	if m.Caps, err = getxattr(p, XattrCaps); err != nil {
+		return m, err
+	}
+	return m, setACLs(&m, acl, def)
+}
+
+// setACLs decodes raw attributes into m, dropping an access ACL that says no more than the mode.
+func setACLs(m *rightful.Meta, acl, def []byte) (err error) {
+	if len(acl) > 0 {
+		if m.ACL, err = DecodeACL(acl); err != nil {
+			return err
+		}
+		if m.ACL.Minimal() {
+			m.ACL = nil
+		}
+	}
+	if len(def) > 0 {
+		if m.Default, err = DecodeACL(def); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+# Needs Go, make and apt. `make test` is what CI runs; `make help` lists the targets.
+
+VERSION_FLAGS := -trimpath -buildvcs=false
+export CGO_ENABLED ?= 0
+PREFIX  ?= /usr/local
+FUZZTIME ?= 3s
+DEPS    := $(wildcard scripts/install-deps)
+
+.PHONY: help build man demo demo-shell test check bench deps clean install bin/rightful
+
+help:
+	@echo 'build       bin/rightful, one static binary'
+	@echo 'test        every test, with a real web server where the machine allows it'
+	@echo 'check       formatting, vet, staticcheck'
+	@echo 'bench       benchmarks'
+	@echo 'demo        the bad day, on a throw-away hosting server'
+	@echo 'demo-shell  a shell on that server'
+	@echo 'man         bin/man, the manual pages'
+	@echo 'install     binary, manual pages and completion below PREFIX ($(PREFIX))'
+	@echo 'clean       remove what was built'
+
+build: bin/rightful
+
+bin/rightful:
+	@CGO_ENABLED=0 go build $(VERSION_FLAGS) -o $@ ./cmd/rightful
+
+man: build
+	@go run -buildvcs=false ./internal/tools/mkman bin/man
+
+deps:
+ifneq ($(DEPS),)
+	@$(DEPS)
+endif
+
+demo: deps build
+	@bin/rightful demo
+
+demo-shell: deps build
+	@bin/rightful demo --shell
+
+test: deps
+	@FUZZTIME=$(FUZZTIME) scripts/test
+
+check:
+	@scripts/check
+
+bench:
+	@go test -buildvcs=false -run '^$$' -bench . -benchmem ./...
+
+install: build man
+	install -D -m 0755 bin/rightful $(DESTDIR)$(PREFIX)/sbin/rightful
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 bin/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	bin/rightful completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rightful
+
+clean:
+	rm -rf bin

@@ -1,0 +1,164 @@
+package web
+
+import (
+	"path"
+	"strings"
+
+	"rightful/internal/tree"
+)
+
+// A Pool is one pool of PHP-FPM.
+type Pool struct {
+	Name string
+	// User and Group are as written: names or numbers. An empty Group means the user's primary group.
+	User, Group string
+	// Listen is the socket in the form of [PHPHandler.Backend]; ListenRaw is as written.
+	Listen, ListenRaw                    string
+	ListenOwner, ListenGroup, ListenMode string
+	// Chroot is the directory that the pool sees as "/", or "".
+	Chroot string
+	// LimitExtensions are the suffixes that the pool runs, with their dots; nil means FPM's default, .php and .phar;
+	// an empty slice that is not nil means every file.
+	LimitExtensions []string
+	File            string
+	Line            int
+}
+
+// fpmGlobs are the usual places of pool files: Debian, EasyApache 4, Red Hat, Remi's collections, built from source.
+var fpmGlobs = [...]string{
+	"/etc/php/*/fpm/pool.d/*.conf",
+	"/opt/cpanel/ea-php*/root/etc/php-fpm.d/*.conf",
+	"/etc/php-fpm.d/*.conf",
+	"/etc/opt/remi/php*/php-fpm.d/*.conf",
+	"/opt/remi/php*/root/etc/php-fpm.d/*.conf",
+	"/usr/local/etc/php-fpm.d/*.conf",
+}
+
+// ReadPools reads every pool file in the usual places, in order of paths within each place.
+func ReadPools(s *tree.Server) (pools []Pool, problems []Problem) {
+	for _, g := range fpmGlobs {
+		files, _ := s.Glob(g)
+		for _, f := range files {
+			b, err := s.ReadFile(f, 16<<20)
+			if err != nil {
+				problems = append(problems, Problem{File: f, Msg: err.Error(), Unreadable: true})
+				continue
+			}
+			p, pr := ParsePools(f, string(b))
+			pools = append(pools, p...)
+			problems = append(problems, pr...)
+		}
+	}
+	return pools, problems
+}
+
+// ParsePools reads the pools of one file. A later setting of a name wins, as in FPM; a section that is opened again goes on.
+func ParsePools(file, text string) (pools []Pool, problems []Problem) {
+	index := map[string]int{}
+	current := -1
+	n := 0
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == ';' || line[0] == '#' {
+			continue
+		}
+		if line[0] == '[' {
+			name, _, ok := strings.Cut(line[1:], "]")
+			if !ok {
+				problems = append(problems, Problem{File: file, Line: n, Msg: "section has no closing ]"})
+				current = -1
+				continue
+			}
+			name = strings.TrimSpace(name)
+			if strings.EqualFold(name, "global") {
+				current = -1
+				continue
+			}
+			i, seen := index[name]
+			if !seen {
+				i = len(pools)
+				index[name] = i
+				pools = append(pools, Pool{Name: name, File: file, Line: n})
+			}
+			current = i
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok {
+			problems = append(problems, Problem{File: file, Line: n, Msg: "line is no setting: " + clip(line)})
+			continue
+		}
+		if current >= 0 {
+			pools[current].set(strings.TrimSpace(key), iniValue(value))
+		}
+	}
+	return pools, problems
+}
+
+func (p *Pool) set(key, value string) {
+	value = strings.ReplaceAll(value, "$pool", p.Name)
+	switch key {
+	case "user":
+		p.User = value
+	case "group":
+		p.Group = value
+	case "listen":
+		p.ListenRaw, p.Listen = value, listenSocket(value)
+	case "listen.owner":
+		p.ListenOwner = value
+	case "listen.group":
+		p.ListenGroup = value
+	case "listen.mode":
+		p.ListenMode = value
+	case "chroot":
+		p.Chroot = value
+	case "security.limit_extensions":
+		p.LimitExtensions = append([]string{}, strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })...)
+	}
+}
+
+// iniValue takes a value of PHP's ini format: quoted, or up to a comment.
+func iniValue(s string) string {
+	s = strings.TrimSpace(s)
+	if s != "" && (s[0] == '"' || s[0] == '\'') {
+		if i := strings.IndexByte(s[1:], s[0]); i >= 0 {
+			return s[1 : 1+i]
+		}
+		return s[1:]
+	}
+	s, _, _ = strings.Cut(s, ";")
+	return strings.TrimSpace(s)
+}
+
+// listenSocket brings listen= to the form of [PHPHandler.Backend]: a path, a port, or ADDRESS:PORT.
+func listenSocket(v string) string {
+	switch {
+	case v == "":
+		return ""
+	case path.IsAbs(v):
+		return "unix:" + cleanSocket(v)
+	case strings.Trim(v, "0123456789") == "":
+		return "tcp:127.0.0.1:" + v
+	}
+	addr, port := splitAddr(v)
+	if port == "" {
+		return "unix:" + cleanSocket("/"+v)
+	}
+	return "tcp:" + tcpHost(addr) + ":" + port
+}
+
+// PoolFor finds the pool that answers on a backend. Of several that claim one socket none is the answer.
+func PoolFor(pools []Pool, backend string) (*Pool, bool) {
+	var found *Pool
+	for i := range pools {
+		if pools[i].Listen != backend || backend == "" {
+			continue
+		}
+		if found != nil && (found.User != pools[i].User || found.Group != pools[i].Group) {
+			return nil, false
+		}
+		found = &pools[i]
+	}
+	return found, found != nil
+}

@@ -1,0 +1,173 @@
+package hostbox
+
+import (
+	"fmt"
+	"strings"
+)
+
+// modules are the Apache modules of every box, in an order in which they load.
+func modules() []string {
+	return strings.Fields(`mpm_event authn_core authn_file authz_core authz_host authz_user access_compat auth_basic
+		alias autoindex dir env expires filter headers mime negotiation reqtimeout rewrite setenvif
+		cgid suexec proxy proxy_fcgi`)
+}
+
+func loadModule(name string) string {
+	return "LoadModule " + name + "_module /usr/lib/apache2/modules/mod_" + name + ".so\n"
+}
+
+// mpm keeps Apache small: a box serves nobody but its test.
+const mpm = `StartServers 1
+ServerLimit 2
+ThreadsPerChild 25
+MinSpareThreads 1
+MaxSpareThreads 50
+MaxRequestWorkers 50
+`
+
+// writePlain writes the web configuration as Debian lays it out.
+func (w *world) writePlain(m *image, phpv string) {
+	const etc = "/etc/apache2"
+	m.system(etc+"/envvars", 0o644, `unset HOME
+export APACHE_RUN_USER=www-data
+export APACHE_RUN_GROUP=www-data
+export APACHE_PID_FILE=/run/apache2/apache2.pid
+export APACHE_RUN_DIR=/run/apache2
+export APACHE_LOCK_DIR=/run/lock/apache2
+export APACHE_LOG_DIR=/var/log/apache2
+export LANG=C
+`)
+	m.root("/run/lock/apache2")
+	m.system(etc+"/apache2.conf", 0o644, `# Main configuration, as Debian has it.
+DefaultRuntimeDir ${APACHE_RUN_DIR}
+PidFile ${APACHE_PID_FILE}
+Timeout 60
+KeepAlive On
+ServerName box
+User ${APACHE_RUN_USER}
+Group ${APACHE_RUN_GROUP}
+HostnameLookups Off
+ErrorLog ${APACHE_LOG_DIR}/error.log
+LogLevel warn
+ScriptSock ${APACHE_RUN_DIR}/cgisock
+IncludeOptional mods-enabled/*.load
+IncludeOptional mods-enabled/*.conf
+Include ports.conf
+
+<Directory />
+	Options FollowSymLinks
+	AllowOverride None
+	Require all denied
+</Directory>
+<Directory /home/>
+	Options FollowSymLinks
+	AllowOverride All
+	Require all granted
+</Directory>
+<Directory /home2/>
+	Options FollowSymLinks
+	AllowOverride All
+	Require all granted
+</Directory>
+<Directory /srv/>
+	Options FollowSymLinks
+	AllowOverride All
+	Require all granted
+</Directory>
+<Directory /var/www/>
+	Options FollowSymLinks
+	AllowOverride None
+	Require all granted
+</Directory>
+
+AccessFileName .htaccess
+<FilesMatch "^\.ht">
+	Require all denied
+</FilesMatch>
+LogFormat "%v:%p %h %l %u %t \"%r\" %>s %O" vhost_combined
+IncludeOptional conf-enabled/*.conf
+IncludeOptional sites-enabled/*.conf
+`)
+	m.system(etc+"/ports.conf", 0o644, "Listen 80\n")
+	m.system(etc+"/mods-available/mpm_event.conf", 0o644, mpm)
+	m.system(etc+"/mods-available/mime.conf", 0o644, "TypesConfig /etc/mime.types\n")
+	m.system(etc+"/mods-available/dir.conf", 0o644, "DirectoryIndex index.html index.php\n")
+	m.root(etc + "/mods-enabled")
+	m.root(etc + "/conf-enabled")
+	for _, name := range modules() {
+		m.system(etc+"/mods-available/"+name+".load", 0o644, loadModule(name))
+		m.link(etc+"/mods-enabled/"+name+".load", "../mods-available/"+name+".load")
+	}
+	for _, name := range []string{"mpm_event", "mime", "dir"} {
+		m.link(etc+"/mods-enabled/"+name+".conf", "../mods-available/"+name+".conf")
+	}
+	m.system(etc+"/suexec/www-data", 0o644, "/home\npublic_html/cgi-bin\n")
+	m.system(etc+"/sites-available/000-default.conf", 0o644, `<VirtualHost *:80>
+	DocumentRoot /var/www/html
+	ErrorLog ${APACHE_LOG_DIR}/error.log
+</VirtualHost>
+`)
+	m.root(etc + "/sites-enabled")
+	m.link(etc+"/sites-enabled/000-default.conf", "../sites-available/000-default.conf")
+	for _, a := range w.accounts {
+		for _, s := range a.sites {
+			m.system(etc+"/sites-available/"+s.host+".conf", 0o644, w.plainHost(a, s))
+			m.link(etc+"/sites-enabled/"+s.host+".conf", "../sites-available/"+s.host+".conf")
+		}
+	}
+	fpm := "/etc/php/" + phpv + "/fpm"
+	m.system(fpm+"/php.ini", 0o644, "expose_php = Off\n")
+	m.system(fpm+"/php-fpm.conf", 0o644, fpmMain(fpm+"/pool.d"))
+	for _, a := range w.accounts {
+		m.system(fpm+"/pool.d/"+a.name+".conf", 0o644, w.pool(a))
+	}
+}
+
+func (w *world) plainHost(a *account, s *site) string {
+	t := "<VirtualHost *:80>\n\tServerName " + s.host + "\n"
+	t += "\tServerAlias " + strings.Join(s.domains()[1:], " ") + "\n"
+	t += fmt.Sprintf("\tDocumentRoot %q\n", s.docroot)
+	t += "\t<FilesMatch \"\\.php$\">\n\t\tSetHandler \"proxy:unix:" + a.socket() + "|fcgi://localhost\"\n\t</FilesMatch>\n"
+	if a.cgi {
+		t += "\tSuexecUserGroup " + a.name + " " + a.name + "\n"
+		t += fmt.Sprintf("\tScriptAlias /cgi-bin/ %q\n", s.docroot+"/cgi-bin/")
+	}
+	t += "\tErrorLog ${APACHE_LOG_DIR}/" + s.host + "-error.log\n"
+	t += "\tCustomLog ${APACHE_LOG_DIR}/" + s.host + "-access.log vhost_combined\n</VirtualHost>\n"
+	return t
+}
+
+// fpmMain is PHP-FPM's main file: one master for all pools.
+func fpmMain(pools string) string {
+	return "[global]\npid = /run/php/fpm.pid\nerror_log = /var/log/php-fpm.log\ndaemonize = yes\ninclude = " + pools + "/*.conf\n"
+}
+
+// pool is one account's pool: it runs as the account, and the web server's group may speak to it.
+func (w *world) pool(a *account) string {
+	return fmt.Sprintf(`[%[1]s]
+user = %[1]s
+group = %[1]s
+listen = %[3]s
+listen.owner = %[1]s
+listen.group = %[2]s
+listen.mode = 0660
+pm = ondemand
+pm.max_children = 2
+pm.process_idle_timeout = 10s
+chdir = /
+`, a.name, w.webGroup, a.socket())
+}
+
+// startWeb is the script that starts both servers. Each returns when its sockets are there.
+func (w *world) startWeb(phpv string) string {
+	if w.panel == "cpanel" {
+		return `mkdir -p /run/php /run/apache2
+php-fpm` + phpv + ` --php-ini ` + cpanelPHP + `/php.ini --fpm-config ` + cpanelPHP + `/php-fpm.conf >/dev/null
+httpd -k start`
+	}
+	return `mkdir -p /run/php /run/apache2
+php-fpm` + phpv + ` --php-ini /etc/php/` + phpv + `/fpm/php.ini --fpm-config /etc/php/` + phpv + `/fpm/php-fpm.conf >/dev/null
+set +u
+. /etc/apache2/envvars
+apache2 -k start`
+}

@@ -1,0 +1,167 @@
+package hostbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxBody is how much of an answer Get keeps, in bytes.
+const maxBody = 1 << 20
+
+// StartWeb starts PHP-FPM and Apache. Both have their sockets when it returns.
+func (b *Box) StartWeb(ctx context.Context) error {
+	_, err := b.Run(ctx, b.world.startWeb(b.phpv))
+	return err
+}
+
+// StopWeb ends Apache and PHP-FPM and waits for the end of both.
+func (b *Box) StopWeb(ctx context.Context) error {
+	_, err := b.Run(ctx, `
+for f in /run/apache2/apache2.pid /run/php/fpm.pid; do
+	pid=$(cat "$f" 2>/dev/null) || continue
+	kill "$pid" 2>/dev/null || continue
+	tail --pid="$pid" --sleep-interval=0.02 --follow /dev/null
+	rm -f "$f"
+done`)
+	return err
+}
+
+// ReloadWeb makes changed configuration, users and groups effective. It is a full restart: after a graceful one, old
+// processes would go on answering for a moment that nobody can name.
+func (b *Box) ReloadWeb(ctx context.Context) error {
+	if err := b.StopWeb(ctx); err != nil {
+		return err
+	}
+	return b.StartWeb(ctx)
+}
+
+// Get sends one real HTTP request, as a visitor would, to the box's web server. path is sent as it is, percent-encoded
+// by the caller. A redirect is an answer. The body is cut at 1 MiB.
+func (b *Box) Get(ctx context.Context, host, path string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("User-Agent", "hostbox")
+	transport := &http.Transport{
+		DisableKeepAlives:  true,
+		DisableCompression: true,
+		DialContext:        func(context.Context, string, string) (net.Conn, error) { return b.dial(80) },
+	}
+	client := &http.Client{
+		Transport:     transport,
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	return resp.StatusCode, string(text), err
+}
+
+// StatusAll asks every site for its front page and returns the status by host name: 0 where there was no answer.
+func (b *Box) StatusAll(ctx context.Context) map[string]int {
+	sites := b.Sites()
+	codes := make([]int, len(sites))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i, s := range sites {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			codes[i], _, _ = b.Get(ctx, s.Host, s.Path)
+		})
+	}
+	wg.Wait()
+	all := make(map[string]int, len(sites))
+	for i, s := range sites {
+		all[s.Host] = codes[i]
+	}
+	return all
+}
+
+// dial connects to a port of the web server's address inside the box.
+func (b *Box) dial(port int) (conn net.Conn, err error) {
+	err = b.inNet(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		// A socket belongs to the namespace of its birth: from here on any thread may use it.
+		f := os.NewFile(uintptr(fd), "box")
+		defer f.Close()
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: b.world.addr}); err != nil {
+			return os.NewSyscallError("connect", err)
+		}
+		conn, err = net.FileConn(f)
+		return err
+	})
+	return conn, err
+}
+
+// inNet calls f on a thread that is in the box's network namespace. The thread is not given back to the runtime: it
+// ends with its goroutine, so no other goroutine ever runs in the box's network.
+func (b *Box) inNet(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Setns(int(b.net.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter the box's network: %w", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// loopbackUp gives the loopback interface of this thread's namespace its address, and the server's public one.
+func loopbackUp(public [4]byte) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("SIOCSIFFLAGS: %w", err)
+	}
+	if public[0] == 127 {
+		return nil
+	}
+	alias, err := unix.NewIfreq("lo:1")
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		req  uint
+		addr []byte
+	}{
+		{"SIOCSIFADDR", unix.SIOCSIFADDR, public[:]},
+		{"SIOCSIFNETMASK", unix.SIOCSIFNETMASK, []byte{255, 255, 255, 255}},
+	} {
+		if err := alias.SetInet4Addr(step.addr); err != nil {
+			return err
+		}
+		if err := unix.IoctlIfreq(fd, step.req, alias); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+package hostbox
+
+import (
+	"fmt"
+	"strconv"
+
+	"rightful"
+)
+
+// firstUID is alice's; the others follow, one by one.
+const firstUID = 20001
+
+// A world is what a box of some size holds, before any of it is written: who lives there, and which sites they have.
+type world struct {
+	panel    string
+	addr     [4]byte // where the web server is asked
+	web      rightful.Identity
+	webUser  string
+	webGroup string
+	accounts []*account
+}
+
+type account struct {
+	name  string
+	uid   int // and the gid of the group of the same name
+	home  string
+	sites []*site
+	cgi   bool // CGI scripts run by suEXEC
+}
+
+// A site's kind is cPanel's: main, sub or addon. A plain server makes no difference between them.
+type site struct {
+	kind    string
+	host    string   // ServerName
+	aliases []string // ServerAlias
+	addon   string   // the domain that an addon's subdomain backs
+	parked  []string // further domains of a main site
+	docroot string
+	linkTo  string // where docroot is a link: its target, relative to the docroot's directory
+	variant int    // of the contents
+}
+
+var names = [...]string{
+	"alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "kim", "leo",
+}
+
+func newWorld(panel string, n int) *world {
+	w := &world{panel: panel}
+	switch panel {
+	case "cpanel":
+		w.addr = [4]byte{192, 0, 2, 10}
+		w.webUser, w.webGroup = "nobody", "nobody"
+		w.web = rightful.Identity{UID: 99, GIDs: []uint32{99}}
+	default:
+		w.addr = [4]byte{127, 0, 0, 1}
+		w.webUser, w.webGroup = "www-data", "www-data"
+		w.web = rightful.Identity{UID: 33, GIDs: []uint32{33}}
+	}
+	for i := range n {
+		name := fmt.Sprintf("user%04d", i+1)
+		if i < len(names) {
+			name = names[i]
+		}
+		w.accounts = append(w.accounts, newAccount(panel, name, i))
+	}
+	return w
+}
+
+func newAccount(panel, name string, i int) *account {
+	a := &account{name: name, uid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
+	if name == "dave" {
+		a.home = "/home2/" + name
+	}
+	a.add(&site{kind: "main", host: name + ".example", docroot: a.home + "/public_html", variant: i})
+	main := a.sites[0]
+	sub := func(label, docroot string) {
+		a.add(&site{kind: "sub", host: label + "." + main.host, docroot: docroot, variant: i + len(label)})
+	}
+	addon := func(label, docroot string) {
+		a.add(&site{
+			kind: "addon", host: label + "." + main.host, addon: label + ".example", docroot: docroot, variant: i + len(label),
+		})
+	}
+	switch name {
+	case "alice":
+		main.parked = []string{"alice-parked.example"}
+		sub("blog", a.home+"/public_html/blog")
+		addon("alice-shop", a.home+"/alice-shop.example")
+	case "bob":
+		sub("album", a.home+"/public_html/my site")
+	case "erin":
+		sub("dev", a.home+"/sites/dev")
+	case "frank":
+		if panel == "plain" {
+			main.linkTo = "releases/7"
+		}
+	case "grace":
+		main.parked = []string{"grace-parked.example"}
+		if panel == "plain" {
+			sub("archive", "/srv/www/grace-archive")
+		}
+	case "ivan":
+		sub("forum", a.home+"/public_html/forum")
+	case "judy":
+		addon("judy-cakes", a.home+"/public_html/judy-cakes.example")
+	default:
+		if i >= len(names) && i%3 == 0 {
+			sub("blog", a.home+"/public_html/blog")
+		}
+	}
+	return a
+}
+
+func (a *account) add(s *site) {
+	for _, d := range append([]string{s.host, s.addon}, s.parked...) {
+		switch {
+		case d == "":
+		case d == s.host:
+			s.aliases = append(s.aliases, "www."+d)
+		default:
+			s.aliases = append(s.aliases, d, "www."+d)
+		}
+	}
+	if s.kind == "main" {
+		s.aliases = append(s.aliases, "mail."+s.host)
+	}
+	a.sites = append(a.sites, s)
+}
+
+// domains are all names that the virtual host answers to, its ServerName first.
+func (s *site) domains() []string {
+	all := append([]string{s.host}, s.aliases...)
+	for _, p := range s.parked {
+		all = append(all, p, "www."+p)
+	}
+	return all
+}
+
+// socket is where the account's PHP-FPM pool listens.
+func (a *account) socket() string { return "/run/php/" + a.name + ".sock" }
+
+// identity gives the uid, gid and home of a user of the box, for setpriv.
+func (w *world) identity(user string) (uid, gid, home string) {
+	for _, a := range w.accounts {
+		if a.name == user {
+			id := strconv.Itoa(a.uid)
+			return id, id, a.home
+		}
+	}
+	if user == w.webUser {
+		return strconv.Itoa(int(w.web.UID)), strconv.Itoa(int(w.web.GIDs[0])), "/nonexistent"
+	}
+	return user, user, "/"
+}
+
+func (w *world) truth() []rightful.Account {
+	var all []rightful.Account
+	for _, a := range w.accounts {
+		id := rightful.Identity{UID: uint32(a.uid), GIDs: []uint32{uint32(a.uid)}}
+		t := rightful.Account{Name: a.name, UID: id.UID, GID: id.UID, Home: a.home, Panel: w.panel}
+		for _, s := range a.sites {
+			site := rightful.Site{
+				Name: s.host, Domains: s.domains(), DocRoot: s.docroot, Web: w.web,
+				PHP:    rightful.PHP{Handler: "fpm", Identity: id},
+				Listen: []string{"http://" + w.listen()},
+			}
+			if a.cgi {
+				site.CGI, site.CGIAs = []string{s.docroot + "/cgi-bin"}, id
+			}
+			t.Sites = append(t.Sites, site)
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// listen is the address of the virtual hosts, as address:port; an empty address means any.
+func (w *world) listen() string {
+	if w.panel == "cpanel" {
+		return fmt.Sprintf("%d.%d.%d.%d:80", w.addr[0], w.addr[1], w.addr[2], w.addr[3])
+	}
+	return ":80"
+}

@@ -83,12 +83,12 @@ func (c *Config) ReadFile(name string, text []byte) error {
 	md, err := toml.Decode(string(text), c)
 	if err != nil {
 		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			msg := pe.Message
-			if msg == "" {
-				_, msg, _ = strings.Cut(pe.Error(), ": ")
-			}
-			return fmt.Errorf("%s:%d: %s", name, pe.Position.Line, msg)
+		if errors.As(err, &pe) && pe.Message != "" {
+			return fmt.Errorf("%s:%d: %s", name, pe.Position.Line, pe.Message)
+		}
+		// A value of the wrong type is a plain error of the form "toml: line 2 (last key "yes"): …".
+		if m := regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): (.*)$`).FindStringSubmatch(err.Error()); m != nil {
+			return fmt.Errorf("%s:%s: key %q: %s", name, m[1], m[2], m[3])
 		}
 		return fmt.Errorf("%s: %w", name, err)
 	}

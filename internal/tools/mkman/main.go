@@ -1,13 +1,13 @@
 // Command mkman writes the manual pages into a directory: one for the program and one for each verb.
 //
 // It knows only how to render: every word comes from the help texts of internal/cli, so that manual and help cannot
-// differ. It promises the same bytes for the same program version. It refuses to write anywhere but that directory.
+// differ. It promises the same bytes for the same version and
+// SOURCE_DATE_EPOCH. It refuses to write anywhere but into that directory.
 package main
 
 import (
 	"fmt"
 	"os"
-	"time"
 
 	"rightful"
 	"rightful/internal/cli"
@@ -32,8 +32,7 @@ func write(dir string) error {
 	}
 	root := cli.Commands()
 	root.DisableAutoGenTag = true
-	epoch := time.Unix(0, 0).UTC()
 	return doc.GenManTree(root, &doc.GenManHeader{
-		Section: "8", Source: "rightful " + rightful.Version, Manual: "Rightful", Date: &epoch,
+		Section: "8", Source: "rightful " + rightful.Version, Manual: "Rightful",
 	}, dir)
 }

@@ -352,8 +352,10 @@ type Run struct {
 	Changed int       `json:"changed"`
 	Skipped int       `json:"skipped"`
 	Failed  int       `json:"failed"`
-	Reason  string    `json:"reason,omitempty"`
-	Stages  []Stage   `json:"stages"`
+	// InDoubt counts changes that were announced before the run was cut off, and of which no result is known.
+	InDoubt int     `json:"in_doubt,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	Stages  []Stage `json:"stages"`
 }
 
 // A Stage is a set of accounts changed and verified together.

@@ -73,6 +73,9 @@ func EncodeACL(a rightful.ACL) []byte {
 // Linux 6.13, and one that follows no link, since the descriptor is on the entry itself.
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
+// ProcPath names a pinned entry by way of /proc, for tree/edit: it leads to the pinned inode and nowhere else.
+func ProcPath(n *Node) string { return procPath(n.fd) }
+
 // getxattr reads one attribute; nil where there is none or the file system keeps none.
 func getxattr(path, name string) ([]byte, error) {
 	var small [256]byte

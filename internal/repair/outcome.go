@@ -1,0 +1,430 @@
+package repair
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"rightful"
+)
+
+// A phase says in which direction a batch works.
+type phase uint8
+
+const (
+	applying  phase = 1
+	reverting phase = 2 // a take-back within the run
+)
+
+// A status is what became of one change.
+type status uint8
+
+const (
+	stNone    status = iota
+	stBegun          // the batch was announced: after a crash, nobody knows
+	stApplied        // we changed it
+	stAlready        // it was as planned before we came: not ours to take back
+	stSkipped        // it no longer looked as it did, or must not be touched
+	stFailed         // the kernel refused; what was done before is observed
+	stTakenBack
+)
+
+// A result is what became of one change, and why.
+type result struct {
+	status status
+	reason string
+	// observed is set where the entry afterwards is neither as planned (applied, already) nor as before (skipped).
+	observed *rightful.Meta
+}
+
+type outcomeHeader struct {
+	Version int       `json:"version"`
+	Run     string    `json:"run"`
+	Plan    string    `json:"plan"`
+	SHA256  string    `json:"plan_sha256"`
+	Verb    string    `json:"verb"`
+	Undoes  string    `json:"undoes,omitempty"`
+	Changes int       `json:"changes"`
+	Started time.Time `json:"started"`
+	By      string    `json:"by"`
+	Command string    `json:"command"`
+	Canary  string    `json:"canary,omitempty"`
+}
+
+type outcomeBaseline struct {
+	Verifier json.RawMessage `json:"verifier"`
+}
+
+type outcomeTakeBack struct {
+	Account string `json:"account"`
+	Reason  string `json:"reason"`
+}
+
+type outcomeEnd struct {
+	State  rightful.RunState `json:"state"`
+	Reason string            `json:"reason,omitempty"`
+	Time   time.Time         `json:"time"`
+}
+
+// An outcomeWriter appends to the outcome of a run. Announcing a batch returns when everything so far is on disk;
+// callers that announce at the same time share one sync. It is safe for concurrent use.
+type outcomeWriter struct {
+	f    *os.File
+	mu   sync.Mutex
+	cond sync.Cond
+	w    fileWriter
+	// Group commit: records up to written are in the kernel's hands, up to synced on disk.
+	written, synced int64
+	syncing         bool
+}
+
+func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
+	path := s.runPath(h.Run)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, cause(err))
+	}
+	o := newOutcomeWriter(f, 0)
+	_, o.w.err = o.w.w.WriteString(outcomeMagic)
+	o.w.off = int64(len(outcomeMagic))
+	err = o.w.putJSON(recHeader, h)
+	if err == nil {
+		err = o.sync()
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(path)
+		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, cause(err))
+	}
+	return o, nil
+}
+
+// appendOutcome goes on with an outcome whose good records end at off. What a crash left behind them is cut off.
+func (s *State) appendOutcome(id string, off int64) (*outcomeWriter, error) {
+	f, err := os.OpenFile(s.runPath(id), os.O_RDWR, 0)
+	if err == nil {
+		err = f.Truncate(off)
+	}
+	if err == nil {
+		_, err = f.Seek(off, io.SeekStart)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("continue outcome of run %q: %w", id, cause(err))
+	}
+	o := newOutcomeWriter(f, off)
+	return o, nil
+}
+
+func newOutcomeWriter(f *os.File, off int64) *outcomeWriter {
+	o := &outcomeWriter{f: f}
+	o.w = fileWriter{w: bufio.NewWriterSize(f, 256<<10), off: off}
+	o.cond.L = &o.mu
+	return o
+}
+
+func (o *outcomeWriter) close() error { return o.f.Close() }
+
+// note appends a record that need not be on disk yet.
+func (o *outcomeWriter) note(kind recordKind, v any) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.putJSON(kind, v)
+}
+
+// result appends what became of a change. Losing it in a crash is harmless: the batch was announced.
+func (o *outcomeWriter) result(ph phase, seq int, r result) error {
+	var e encoder
+	e.byte(byte(ph))
+	e.uint(uint64(seq))
+	e.byte(byte(r.status))
+	e.string(r.reason)
+	if r.observed == nil {
+		e.byte(0)
+	} else {
+		e.byte(1)
+		e.meta(*r.observed)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.put(recResult, e.b)
+}
+
+// begin announces a batch of changes by their numbers and returns when that is on disk. Only then may they be made.
+func (o *outcomeWriter) begin(ph phase, seqs []int) error {
+	var e encoder
+	e.byte(byte(ph))
+	last := 0
+	for _, s := range seqs {
+		e.int(int64(s - last))
+		last = s
+	}
+	o.mu.Lock()
+	err := o.w.put(recBegin, e.b)
+	o.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return o.sync()
+}
+
+// sync returns when everything appended so far is on disk. A failed sync is final: it is never tried again, because
+// the kernel may have thrown away what it could not write and would then report success.
+func (o *outcomeWriter) sync() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	want := o.w.off
+	for {
+		if o.w.err != nil {
+			return o.w.err
+		}
+		if o.synced >= want {
+			return nil
+		}
+		if o.syncing {
+			o.cond.Wait()
+			continue
+		}
+		if err := o.w.w.Flush(); err != nil {
+			o.w.err = err
+			o.cond.Broadcast()
+			return err
+		}
+		upTo := o.w.off
+		o.syncing = true
+		o.mu.Unlock()
+		err := datasync(o.f)
+		o.mu.Lock()
+		o.syncing = false
+		if err != nil {
+			o.w.err = fmt.Errorf("sync: %w", err)
+		} else {
+			o.synced = upTo
+		}
+		o.cond.Broadcast()
+	}
+}
+
+// An outcome is what can be known of a run from its file.
+type outcome struct {
+	outcomeHeader
+	status   []status // by sequence number
+	observed map[int]rightful.Meta
+	baseline json.RawMessage
+	stages   []rightful.Stage
+	open     *rightful.Stage // announced and without verdict
+	taken    []outcomeTakeBack
+	end      *outcomeEnd
+	good     int64 // where the good records end
+	torn     bool
+	size     int64
+}
+
+// touched reports whether this run may have changed the entry.
+func (o *outcome) touched(seq int) bool {
+	switch o.status[seq] {
+	case stApplied, stBegun:
+		return true
+	case stFailed:
+		_, ok := o.observed[seq]
+		return ok
+	}
+	return false
+}
+
+// maxChanges bounds what a damaged header can make us allocate.
+const maxChanges = 1 << 26
+
+var errDamagedOutcome = errors.New("the outcome file is damaged")
+
+func (s *State) readOutcome(id string, problems func(seq int, ph phase, r result)) (*outcome, error) {
+	if !validID(id) {
+		return nil, fmt.Errorf("open run %q: %w", id, ErrNoRun)
+	}
+	f, err := os.Open(s.runPath(id))
+	if err != nil {
+		if os.IsNotExist(err) {
+			err = ErrNoRun
+		}
+		return nil, fmt.Errorf("open run %q: %w", id, cause(err))
+	}
+	defer f.Close()
+	o, err := parseOutcome(f, problems)
+	if err != nil {
+		return nil, fmt.Errorf("read run %q: %w", id, err)
+	}
+	return o, nil
+}
+
+// parseOutcome reads up to the first record that a crash cut off. What follows it was never relied upon: a batch is
+// made only when its announcement is on disk whole.
+func parseOutcome(f interface {
+	io.ReaderAt
+	Stat() (os.FileInfo, error)
+}, problems func(seq int, ph phase, r result),
+) (*outcome, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	magic := make([]byte, len(outcomeMagic))
+	if _, err := f.ReadAt(magic, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if string(magic) != outcomeMagic {
+		return nil, errDamagedOutcome
+	}
+	o := &outcome{observed: map[int]rightful.Meta{}, size: fi.Size()}
+	r := newRecordReader(f, int64(len(outcomeMagic)), fi.Size())
+	for {
+		o.good = r.off
+		kind, body, err := r.next()
+		if err == errTorn {
+			o.torn = true
+			err = io.EOF
+		}
+		if err == io.EOF {
+			if o.Version == 0 {
+				return nil, errDamagedOutcome
+			}
+			return o, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if o.Version == 0 && kind != recHeader {
+			return nil, errDamagedOutcome
+		}
+		if err := o.record(kind, body, problems); err != nil {
+			return nil, fmt.Errorf("at byte %d: %w", o.good, err)
+		}
+	}
+}
+
+func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph phase, r result)) error {
+	switch kind {
+	case recHeader:
+		if err := json.Unmarshal(body, &o.outcomeHeader); err != nil || o.Version < 1 || o.Changes < 0 || o.Changes > maxChanges {
+			return errDamagedOutcome
+		}
+		if o.Version > formatVersion {
+			return fmt.Errorf("format version %d: %w", o.Version, ErrNewerPlan)
+		}
+		o.status = make([]status, o.Changes)
+	case recBaseline:
+		var b outcomeBaseline
+		if err := json.Unmarshal(body, &b); err != nil {
+			return errDamagedOutcome
+		}
+		o.baseline = append(json.RawMessage(nil), b.Verifier...)
+	case recStage:
+		var st rightful.Stage
+		if err := json.Unmarshal(body, &st); err != nil {
+			return errDamagedOutcome
+		}
+		o.open = &st
+	case recVerdict:
+		var st rightful.Stage
+		if err := json.Unmarshal(body, &st); err != nil {
+			return errDamagedOutcome
+		}
+		o.open = nil
+		o.stages = append(o.stages, st)
+	case recTakeBack:
+		var t outcomeTakeBack
+		if err := json.Unmarshal(body, &t); err != nil {
+			return errDamagedOutcome
+		}
+		o.taken = append(o.taken, t)
+	case recResume:
+		o.end = nil
+	case recEnd:
+		o.end = &outcomeEnd{}
+		if err := json.Unmarshal(body, o.end); err != nil {
+			return errDamagedOutcome
+		}
+	case recBegin:
+		d := decoder{b: body}
+		ph := phase(d.byte())
+		seq := 0
+		for len(d.b) > 0 && d.err == nil {
+			seq += int(d.int())
+			if seq < 0 || seq >= len(o.status) {
+				return errDamagedOutcome
+			}
+			if ph == applying {
+				o.status[seq] = stBegun
+			}
+		}
+		return d.err
+	case recResult:
+		d := decoder{b: body}
+		ph, seq := phase(d.byte()), d.uint()
+		r := result{status: status(d.byte()), reason: d.string()}
+		if d.byte() == 1 {
+			m := d.meta()
+			r.observed = &m
+		}
+		if d.err != nil || seq >= uint64(len(o.status)) {
+			return errDamagedOutcome
+		}
+		o.note(int(seq), ph, r)
+		if problems != nil && r.reason != "" {
+			problems(int(seq), ph, r)
+		}
+	default:
+		return errDamagedOutcome
+	}
+	return nil
+}
+
+// note takes one result into the account of what became of a change.
+func (o *outcome) note(seq int, ph phase, r result) {
+	if ph == reverting && r.status != stTakenBack {
+		return // it stays what it was: still ours
+	}
+	o.status[seq] = r.status
+	delete(o.observed, seq)
+	if r.observed != nil {
+		o.observed[seq] = *r.observed
+	}
+}
+
+// halfTakenBack lists the accounts whose take-back was decided in a stage that has no verdict yet, and why.
+func (o *outcome) halfTakenBack() map[string]string {
+	m := map[string]string{}
+	for _, t := range o.taken {
+		m[t.Account] = t.Reason
+	}
+	for _, st := range o.stages {
+		for _, a := range st.TakenBack {
+			delete(m, a)
+		}
+	}
+	return m
+}
+
+// counts sums up what became of the changes. Those in doubt were announced, and then the run was cut off.
+func (o *outcome) counts() (changed, skipped, failed, doubt int) {
+	for _, st := range o.status {
+		switch st {
+		case stApplied:
+			changed++
+		case stBegun:
+			doubt++
+		case stSkipped:
+			skipped++
+		case stFailed:
+			failed++
+		}
+	}
+	return changed, skipped, failed, doubt
+}

@@ -1,0 +1,384 @@
+package repair
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"rightful"
+)
+
+// formatVersion is the version of both file formats. A file of a newer one is refused.
+const formatVersion = 1
+
+const (
+	planMagic    = "RFPLAN\r\n"
+	outcomeMagic = "RFOUTC\r\n"
+)
+
+// A PlanHeader says what a plan is and where it came from.
+type PlanHeader struct {
+	Version int       `json:"version"`
+	ID      string    `json:"plan"`
+	Verb    string    `json:"verb"` // fix, undo, …
+	Undoes  string    `json:"undoes,omitempty"`
+	Server  string    `json:"server"` // machine id: a plan is for one server
+	Root    string    `json:"root"`   // the directory that stands for "/"
+	Created time.Time `json:"created"`
+	By      string    `json:"by"`
+	Command string    `json:"command"`
+	Program string    `json:"program"`
+	// Accept lists the named risks that the operator took when the plan was made.
+	Accept []string `json:"accept,omitempty"`
+}
+
+// A PlanAccount is one account in a plan: where its entries are, and what its sites were predicted to answer before
+// the plan and after it.
+type PlanAccount struct {
+	Account string             `json:"account"`
+	UID     uint32             `json:"uid"`
+	Home    string             `json:"home"`
+	Bases   []string           `json:"bases"`
+	Before  []rightful.Verdict `json:"before,omitempty"`
+	After   []rightful.Verdict `json:"after,omitempty"`
+}
+
+// Cures reports whether some site of the account is predicted to be better after the plan.
+func (a *PlanAccount) Cures() bool {
+	for i, v := range a.After {
+		if i < len(a.Before) && v.State.Rank() < a.Before[i].State.Rank() {
+			return true
+		}
+	}
+	return false
+}
+
+// A Skip is an entry that a plan deliberately leaves alone, and why.
+type Skip struct {
+	Account string `json:"account"`
+	Path    string `json:"path"`
+	PathB64 []byte `json:"path_b64,omitempty"`
+	Reason  string `json:"reason"`
+}
+
+// planEnd closes a plan. Without it the plan was never finished.
+type planEnd struct {
+	Accounts int    `json:"accounts"`
+	Changes  int    `json:"changes"`
+	Skips    int    `json:"skips"`
+	SHA256   string `json:"sha256"` // of every byte before this record
+}
+
+// A PlanWriter writes a plan. Changes must come in the order in which they are to be made. Nothing is visible under
+// the plan's name before Commit, which returns only when all of it is on disk.
+type PlanWriter struct {
+	f       *os.File
+	w       fileWriter
+	hash    hash.Hash
+	tab     table
+	header  PlanHeader
+	end     planEnd
+	account string
+	path    string
+}
+
+// NewPlan starts a plan; header needs Verb and what is known of the cause, the rest is filled in.
+func (s *State) NewPlan(header PlanHeader) (*PlanWriter, error) {
+	header.Version = formatVersion
+	header.Created = time.Now().UTC()
+	header.Program = rightful.Version
+	header.Server, header.Root = s.server, s.root
+	header.ID = newID(header.Created)
+	f, err := os.CreateTemp(filepath.Join(s.dir, plansDir), ".new-*")
+	if err != nil {
+		return nil, fmt.Errorf("create plan: %w", err)
+	}
+	p := &PlanWriter{f: f, hash: sha256.New(), header: header, path: s.planPath(header.ID), tab: table{num: map[string]uint64{}}}
+	p.w.w = bufio.NewWriterSize(io.MultiWriter(f, p.hash), 256<<10)
+	_, p.w.err = p.w.w.WriteString(planMagic)
+	p.w.off = int64(len(planMagic))
+	return p, p.w.putJSON(recHeader, header)
+}
+
+// ID is the plan's name.
+func (p *PlanWriter) ID() string { return p.header.ID }
+
+// Changes counts what was added so far.
+func (p *PlanWriter) Changes() int { return p.end.Changes }
+
+// Account starts an account; the changes that follow are its own.
+func (p *PlanWriter) Account(a PlanAccount) error {
+	p.end.Accounts++
+	p.account = a.Account
+	return p.w.putJSON(recAccount, a)
+}
+
+// Change adds one change to the current account.
+func (p *PlanWriter) Change(c *rightful.Change) error {
+	if p.account == "" {
+		return errors.New("change without account")
+	}
+	var e encoder
+	e.change(c, p.intern)
+	p.end.Changes++
+	return p.w.put(recChange, e.b)
+}
+
+// Skip notes an entry that is left alone.
+func (p *PlanWriter) Skip(k Skip) error {
+	k.PathB64 = rightful.RawPath(k.Path)
+	p.end.Skips++
+	return p.w.putJSON(recSkip, k)
+}
+
+func (p *PlanWriter) intern(s string) uint64 {
+	n, ok := p.tab.num[s]
+	if !ok {
+		n = uint64(len(p.tab.num))
+		p.tab.num[s] = n
+		p.w.put(recString, []byte(s)) // the error stays in the writer
+	}
+	return n
+}
+
+// Commit makes the plan durable under its name.
+func (p *PlanWriter) Commit() error {
+	err := p.w.err
+	if err == nil {
+		err = p.w.w.Flush()
+	}
+	if err == nil {
+		p.end.SHA256 = hex.EncodeToString(p.hash.Sum(nil))
+		err = p.w.putJSON(recEnd, p.end)
+	}
+	if err == nil {
+		err = p.w.w.Flush()
+	}
+	if err == nil {
+		err = p.f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(p.f.Name(), p.path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(p.path))
+	}
+	if err != nil {
+		p.Discard()
+		return fmt.Errorf("write plan %q: %w", p.header.ID, err)
+	}
+	return p.f.Close()
+}
+
+// Discard throws an uncommitted plan away.
+func (p *PlanWriter) Discard() {
+	p.f.Close()
+	os.Remove(p.f.Name())
+}
+
+// A Plan is a plan file that was read once from end to end and found whole.
+type Plan struct {
+	PlanHeader
+	Accounts []PlanAccount
+	Skips    []Skip
+	Changes  int
+	SHA256   string
+
+	f       *os.File
+	size    int64
+	strings []string
+	spans   []span // by account
+}
+
+// A span is where the records of one account lie.
+type span struct {
+	off, end int64
+	first    int // sequence number of its first change
+	n        int
+}
+
+// OpenPlan reads a plan by its ID, or from a file.
+func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
+	path := idOrFile
+	if validID(idOrFile) {
+		path = s.planPath(idOrFile)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		if os.IsNotExist(err) {
+			return nil, fmt.Errorf("open plan %q: %w", idOrFile, ErrNoPlan)
+		}
+		return nil, fmt.Errorf("open plan %q: %w", idOrFile, errors.Unwrap(err))
+	}
+	p, err := readPlan(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("read plan %q: %w", idOrFile, err)
+	}
+	if p.Server != s.server || p.Root != s.root {
+		f.Close()
+		return nil, fmt.Errorf("read plan %q: it is for server %s with root %q, this is %s with root %q: %w", idOrFile, p.Server, p.Root, s.server, s.root, ErrForeignPlan)
+	}
+	return p, nil
+}
+
+func readPlan(f *os.File) (*Plan, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	magic := make([]byte, len(planMagic))
+	if _, err := f.ReadAt(magic, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if string(magic) != planMagic {
+		return nil, ErrNotAPlan
+	}
+	p := &Plan{f: f, size: st.Size()}
+	r := newRecordReader(f, int64(len(planMagic)), p.size)
+	// The hash covers the raw bytes up to the end record; the checksums of the records cover the rest.
+	for {
+		at := r.off
+		kind, body, err := r.next()
+		if err == io.EOF || err == errTorn {
+			return nil, fmt.Errorf("at byte %d: %w", at, ErrDamagedPlan)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.Version == 0 && kind != recHeader {
+			return nil, ErrDamagedPlan
+		}
+		switch kind {
+		case recHeader:
+			if err := json.Unmarshal(body, &p.PlanHeader); err != nil {
+				return nil, fmt.Errorf("header: %w", ErrDamagedPlan)
+			}
+			if p.Version > formatVersion {
+				return nil, fmt.Errorf("format version %d, this program (%s) knows up to %d: %w", p.Version, rightful.Version, formatVersion, ErrNewerPlan)
+			}
+			if p.Version < 1 {
+				return nil, ErrDamagedPlan
+			}
+		case recString:
+			p.strings = append(p.strings, string(body))
+		case recAccount:
+			var a PlanAccount
+			if err := json.Unmarshal(body, &a); err != nil {
+				return nil, fmt.Errorf("account at byte %d: %w", at, ErrDamagedPlan)
+			}
+			p.Accounts = append(p.Accounts, a)
+			p.spans = append(p.spans, span{off: r.off, end: r.off, first: p.Changes})
+		case recChange:
+			if len(p.spans) == 0 {
+				return nil, ErrDamagedPlan
+			}
+			if _, err := decodeChange(body, p.strings); err != nil {
+				return nil, fmt.Errorf("change at byte %d: %w", at, ErrDamagedPlan)
+			}
+			p.spans[len(p.spans)-1].n++
+			p.Changes++
+		case recSkip:
+			var k Skip
+			if err := json.Unmarshal(body, &k); err != nil {
+				return nil, fmt.Errorf("note at byte %d: %w", at, ErrDamagedPlan)
+			}
+			p.Skips = append(p.Skips, k)
+		case recEnd:
+			var e planEnd
+			if err := json.Unmarshal(body, &e); err != nil || e.Changes != p.Changes || e.Accounts != len(p.Accounts) || r.off != p.size {
+				return nil, fmt.Errorf("end: %w", ErrDamagedPlan)
+			}
+			h := sha256.New()
+			if _, err := io.Copy(h, io.NewSectionReader(f, 0, at)); err != nil {
+				return nil, err
+			}
+			p.SHA256 = hex.EncodeToString(h.Sum(nil))
+			if p.SHA256 != e.SHA256 {
+				return nil, fmt.Errorf("checksum: %w", ErrDamagedPlan)
+			}
+			return p, nil
+		default:
+			return nil, fmt.Errorf("record %q at byte %d: %w", byte(kind), at, ErrDamagedPlan)
+		}
+		if n := len(p.spans); n > 0 {
+			p.spans[n-1].end = r.off
+		}
+	}
+}
+
+// Close lets go of the file.
+func (p *Plan) Close() { p.f.Close() }
+
+// Each calls fn for every change of account i, with its sequence number in the plan. The change is fn's to keep.
+func (p *Plan) Each(i int, fn func(seq int, c *rightful.Change) error) error {
+	sp := p.spans[i]
+	r := newRecordReader(p.f, sp.off, sp.end)
+	for seq := sp.first; ; {
+		kind, body, err := r.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read plan %q: %w", p.ID, err)
+		}
+		if kind != recChange {
+			continue
+		}
+		c, err := decodeChange(body, p.strings)
+		if err != nil {
+			return fmt.Errorf("read plan %q: %w", p.ID, err)
+		}
+		if err := fn(seq, c); err != nil {
+			return err
+		}
+		seq++
+	}
+}
+
+// EachBack is Each from the last change to the first.
+func (p *Plan) EachBack(i int, fn func(seq int, c *rightful.Change) error) error {
+	sp := p.spans[i]
+	offs := make([]int64, 0, sp.n)
+	r := newRecordReader(p.f, sp.off, sp.end)
+	for {
+		at := r.off
+		kind, _, err := r.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read plan %q: %w", p.ID, err)
+		}
+		if kind == recChange {
+			offs = append(offs, at)
+		}
+	}
+	for k, off := range slices.Backward(offs) {
+		_, body, err := newSmallReader(p.f, off, sp.end).next()
+		if err != nil {
+			return fmt.Errorf("read plan %q: %w", p.ID, err)
+		}
+		c, err := decodeChange(body, p.strings)
+		if err != nil {
+			return fmt.Errorf("read plan %q: %w", p.ID, err)
+		}
+		if err := fn(sp.first+k, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newSmallReader(r io.ReaderAt, off, end int64) *recordReader {
+	return &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(r, off, end-off), 1024), off: off}
+}

@@ -1,0 +1,580 @@
+package repair
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rightful"
+	"rightful/internal/tree"
+)
+
+// A Verifier tells whether sites got better or worse. It is handed in, so that this package knows nothing of servers.
+type Verifier interface {
+	// Baseline remembers how all sites of these accounts answer before anything is changed, and gives it in a form
+	// that Restore takes after a crash.
+	Baseline(ctx context.Context, accounts []string) (json.RawMessage, error)
+	Restore(json.RawMessage) error
+	// Judge compares with the baseline, one Judgement for each account.
+	Judge(ctx context.Context, accounts []string) ([]Judgement, error)
+}
+
+// A Judgement is how the sites of one account compare with before.
+type Judgement struct {
+	Account                  string
+	Cured, Worse, Unverified []string // sites
+	Reason                   string   // why it is worse
+}
+
+// Progress says how far a run has come.
+type Progress struct {
+	Stage, Stages int
+	Done, Total   int    // changes
+	Doing         string // "changing", "verifying", "taking back"
+}
+
+// Options are the circumstances of a run.
+type Options struct {
+	Server *tree.Server
+	// Verify judges each stage; nil means that entries are only read back.
+	Verify Verifier
+	// ReportOnly: a site that gets worse is reported and nothing is taken back. Undo works so.
+	ReportOnly bool
+	// Canary is the account to change first; empty means the first whose site is predicted to be cured.
+	Canary string
+	// Jobs is how many accounts are changed at once; 0 means 4.
+	Jobs int
+	// SystemUID is the lowest uid of people; those below are the system's. 0 means 1000.
+	SystemUID uint32
+	By        string
+	Command   string
+	Progress  func(Progress)
+	stepped   func() // see applier
+}
+
+// A runner carries one run.
+type runner struct {
+	Options
+	state  *State
+	plan   *Plan
+	out    *outcomeWriter
+	header outcomeHeader
+	prior  *outcome          // what an earlier attempt did, when resuming
+	back   map[string]string // accounts whose take-back was cut short, and why they are taken back
+	done   atomic.Int64
+	stages [][]int // accounts, as indexes into the plan
+
+	mu      sync.Mutex
+	status  []status // by change
+	touched map[int]rightful.Meta
+	run     rightful.Run
+}
+
+// Apply carries out a plan. The run it returns says how it ended even where err is set; err is set where it could not
+// go on (a failed sync, a full disk) or was interrupted. The lock must be held.
+func (s *State) Apply(ctx context.Context, p *Plan, o Options) (*rightful.Run, error) {
+	now := time.Now().UTC()
+	h := outcomeHeader{
+		Version: formatVersion, Run: newID(now), Plan: p.ID, SHA256: p.SHA256, Verb: p.Verb, Undoes: p.Undoes,
+		Changes: p.Changes, Started: now, By: o.By, Command: o.Command,
+	}
+	r := newRunner(s, p, o, h)
+	if err := r.chooseCanary(); err != nil {
+		return nil, err
+	}
+	r.header.Canary = r.Canary
+	var err error
+	if r.out, err = s.createOutcome(r.header); err != nil {
+		return nil, err
+	}
+	defer r.out.close()
+	if o.Verify != nil {
+		base, err := o.Verify.Baseline(ctx, r.accounts())
+		if err != nil {
+			return r.finish(ctx, err)
+		}
+		if err := r.out.note(recBaseline, outcomeBaseline{Verifier: base}); err != nil {
+			return r.finish(ctx, err)
+		}
+	}
+	return r.finish(ctx, r.all(ctx))
+}
+
+// Resume finishes a run that was cut short. The lock must be held.
+func (s *State) Resume(ctx context.Context, id string, o Options) (*rightful.Run, error) {
+	prior, err := s.readOutcome(id, nil)
+	if err != nil {
+		return nil, err
+	}
+	if prior.end != nil && prior.end.State != rightful.RunInterrupted && prior.end.State != rightful.RunFailed {
+		return nil, fmt.Errorf("resume run %q: it ended %s: %w", id, prior.end.State, ErrNotCutShort)
+	}
+	if undone, err := s.undone(id); err != nil {
+		return nil, err
+	} else if undone {
+		return nil, fmt.Errorf("resume run %q: %w", id, ErrUndone)
+	}
+	p, err := s.planOf(prior)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	o.Canary = prior.Canary
+	r := newRunner(s, p, o, prior.outcomeHeader)
+	r.prior, r.back = prior, prior.halfTakenBack()
+	copy(r.status, prior.status)
+	for seq, m := range prior.observed {
+		r.touched[seq] = m
+	}
+	r.run.Stages = slices.Clone(prior.stages)
+	if r.out, err = s.appendOutcome(id, prior.good); err != nil {
+		return nil, err
+	}
+	defer r.out.close()
+	if err := r.out.note(recResume, struct {
+		Time time.Time `json:"time"`
+		By   string    `json:"by"`
+	}{time.Now().UTC(), o.By}); err != nil {
+		return nil, err
+	}
+	if o.Verify != nil && prior.baseline != nil {
+		if err := o.Verify.Restore(prior.baseline); err != nil {
+			return r.finish(ctx, err)
+		}
+	} else if o.Verify != nil {
+		// Cut short before the baseline was on disk: then nothing was changed either.
+		base, err := o.Verify.Baseline(ctx, r.accounts())
+		if err == nil {
+			err = r.out.note(recBaseline, outcomeBaseline{Verifier: base})
+		}
+		if err != nil {
+			return r.finish(ctx, err)
+		}
+	}
+	return r.finish(ctx, r.all(ctx))
+}
+
+// planOf opens the plan of a run and makes sure that it is the one that was applied.
+func (s *State) planOf(o *outcome) (*Plan, error) {
+	p, err := s.OpenPlan(o.Plan)
+	if err != nil {
+		return nil, err
+	}
+	if p.SHA256 != o.SHA256 || p.Changes != o.Changes {
+		p.Close()
+		return nil, fmt.Errorf("read plan %q: %w", o.Plan, ErrDamagedPlan)
+	}
+	return p, nil
+}
+
+func newRunner(s *State, p *Plan, o Options, h outcomeHeader) *runner {
+	if o.Jobs <= 0 {
+		o.Jobs = 4
+	}
+	if o.SystemUID == 0 {
+		o.SystemUID = 1000
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	return &runner{
+		Options: o, state: s, plan: p, header: h,
+		status: make([]status, p.Changes), touched: map[int]rightful.Meta{},
+		run: rightful.Run{
+			ID: h.Run, Plan: h.Plan, Verb: h.Verb, Undoes: h.Undoes, Started: h.Started, By: h.By, Command: h.Command,
+			Planned: h.Changes, Stages: []rightful.Stage{},
+		},
+	}
+}
+
+func (r *runner) accounts() []string {
+	names := make([]string, len(r.plan.Accounts))
+	for i := range r.plan.Accounts {
+		names[i] = r.plan.Accounts[i].Account
+	}
+	return names
+}
+
+// chooseCanary makes the first stage: an account with a site that the plan should cure, because only that can prove
+// anything. Where no account has one, the first account will do.
+func (r *runner) chooseCanary() error {
+	if r.Canary == "" {
+		for i := range r.plan.Accounts {
+			if r.plan.Accounts[i].Cures() {
+				r.Canary = r.plan.Accounts[i].Account
+				break
+			}
+		}
+		return nil
+	}
+	for i := range r.plan.Accounts {
+		if a := &r.plan.Accounts[i]; a.Account == r.Canary {
+			if r.Verify != nil && !r.ReportOnly && !a.Cures() && r.cures() {
+				return fmt.Errorf("choose canary %q: %w", r.Canary, ErrPoorCanary)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("choose canary %q: %w", r.Canary, ErrNoCanary)
+}
+
+// The errors about a canary.
+var (
+	ErrNoCanary   = errors.New("the plan changes nothing in that account")
+	ErrPoorCanary = errors.New("none of its sites is predicted to be cured, so it would prove nothing")
+)
+
+func (r *runner) cures() bool {
+	return slices.ContainsFunc(r.plan.Accounts, func(a PlanAccount) bool { return a.Cures() })
+}
+
+// cut divides the accounts into stages that grow: the canary, 1 %, 10 %, all. Undo has one stage.
+func (r *runner) cut() [][]int {
+	n := len(r.plan.Accounts)
+	order := make([]int, 0, n)
+	for i := range r.plan.Accounts {
+		if r.plan.Accounts[i].Account == r.Canary {
+			order = slices.Insert(order, 0, i)
+		} else {
+			order = append(order, i)
+		}
+	}
+	if r.ReportOnly || r.Verify == nil {
+		return [][]int{order}
+	}
+	var stages [][]int
+	from := 0
+	for _, to := range []int{1, (n + 99) / 100, (n + 9) / 10, n} {
+		if to > from {
+			stages = append(stages, order[from:to])
+			from = to
+		}
+	}
+	return stages
+}
+
+var errStopped = errors.New("stopped by verification")
+
+// all carries out the stages that are not yet behind us.
+func (r *runner) all(ctx context.Context) error {
+	r.stages = r.cut()
+	for i := len(r.run.Stages); i < len(r.stages); i++ {
+		if err := r.stage(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) progress(stage int, doing string) {
+	r.Progress(Progress{Stage: stage + 1, Stages: len(r.stages), Done: int(r.done.Load()), Total: r.plan.Changes, Doing: doing})
+}
+
+// stage changes the accounts of one stage, verifies them, and takes back what got worse.
+func (r *runner) stage(ctx context.Context, i int) error {
+	st := rightful.Stage{Stage: i + 1, Accounts: []string{}, Cured: []string{}, Worse: []string{}, Unverified: []string{}, TakenBack: []string{}}
+	for _, a := range r.stages[i] {
+		st.Accounts = append(st.Accounts, r.plan.Accounts[a].Account)
+	}
+	if err := r.out.note(recStage, st); err != nil {
+		return err
+	}
+	r.progress(i, "changing")
+	if err := r.parallel(ctx, r.stages[i], func(a int) error { return r.account(ctx, i, a) }); err != nil {
+		return err
+	}
+	var stop error
+	if r.Verify != nil {
+		r.progress(i, "verifying")
+		js, err := r.Verify.Judge(ctx, st.Accounts)
+		if err != nil {
+			return err
+		}
+		if stop, err = r.judge(ctx, i, &st, js); err != nil {
+			return err
+		}
+	}
+	for _, a := range r.stages[i] {
+		sp := r.plan.spans[a]
+		for seq := sp.first; seq < sp.first+sp.n; seq++ {
+			switch r.status[seq] {
+			case stApplied:
+				st.Changed++
+			case stSkipped:
+				st.Skipped++
+			case stFailed:
+				st.Failed++
+			}
+		}
+	}
+	if err := r.out.note(recVerdict, st); err != nil {
+		return err
+	}
+	r.run.Stages = append(r.run.Stages, st)
+	if err := r.out.sync(); err != nil {
+		return err
+	}
+	return stop
+}
+
+// judge acts on what verification found: a worse account is taken back; the run stops if the canary got worse, was not
+// cured, or too many accounts got worse.
+func (r *runner) judge(ctx context.Context, i int, st *rightful.Stage, js []Judgement) (stop, err error) {
+	var back []int
+	var reason string
+	for _, j := range js {
+		st.Cured = append(st.Cured, j.Cured...)
+		st.Worse = append(st.Worse, j.Worse...)
+		st.Unverified = append(st.Unverified, j.Unverified...)
+		if r.ReportOnly {
+			continue
+		}
+		a := slices.IndexFunc(r.plan.Accounts, func(p PlanAccount) bool { return p.Account == j.Account })
+		if a < 0 {
+			continue
+		}
+		why := r.back[j.Account]
+		switch {
+		case why != "":
+		case len(j.Worse) > 0:
+			why = fmt.Sprintf("account %s got worse: %s", j.Account, j.Reason)
+		case i == 0 && j.Account == r.Canary && r.plan.Accounts[a].Cures() && len(j.Cured) == 0:
+			why = fmt.Sprintf("the canary %s was not cured: %s", j.Account, orElse(j.Reason, "its sites answer as before"))
+		}
+		if why != "" {
+			back = append(back, a)
+			reason = why
+			if err := r.out.note(recTakeBack, outcomeTakeBack{Account: j.Account, Reason: why}); err != nil {
+				return nil, err
+			}
+			st.TakenBack = append(st.TakenBack, j.Account)
+		}
+	}
+	if len(back) == 0 {
+		return nil, nil
+	}
+	r.progress(i, "taking back")
+	if err := r.parallel(ctx, back, func(a int) error { return r.takeBack(ctx, a) }); err != nil {
+		return nil, err
+	}
+	if i == 0 || len(back) > max(1, len(st.Accounts)*2/100) {
+		r.run.Reason = reason
+		return errStopped, nil
+	}
+	return nil, nil
+}
+
+func orElse(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}
+
+// parallel runs fn for some accounts at once and returns the first error, after all have come to rest.
+func (r *runner) parallel(ctx context.Context, accounts []int, fn func(int) error) error {
+	next := make(chan int)
+	errs := make(chan error, r.Jobs)
+	var failed atomic.Bool
+	for range r.Jobs {
+		go func() {
+			var first error
+			for a := range next {
+				if first != nil || failed.Load() {
+					continue
+				}
+				if first = fn(a); first != nil {
+					failed.Store(true)
+				}
+			}
+			errs <- first
+		}()
+	}
+	for _, a := range accounts {
+		next <- a
+	}
+	close(next)
+	var first error
+	for range r.Jobs {
+		if err := <-errs; err != nil && (first == nil || errors.Is(first, context.Canceled)) {
+			first = err
+		}
+	}
+	if first == nil {
+		first = ctx.Err()
+	}
+	return first
+}
+
+// batchSize is how many changes are announced at once. A sync of some milliseconds is then nothing beside the changes,
+// and a crash leaves at most so many entries in doubt for each worker.
+const batchSize = 512
+
+// account makes the changes of one account, in order.
+func (r *runner) account(ctx context.Context, stage, a int) error {
+	ap := newApplier(r.Server, r.SystemUID, r.stepped)
+	defer ap.close()
+	if r.back[r.plan.Accounts[a].Account] != "" {
+		return nil
+	}
+	b := batch{r: r, ap: ap, ctx: ctx, ph: applying, stage: stage}
+	err := r.plan.Each(a, func(seq int, c *rightful.Change) error {
+		t := target{Change: c, from: c.Before, to: c.After, content: c.Content, byHandle: r.plan.Verb == VerbUndo}
+		if r.prior != nil {
+			switch r.prior.status[seq] {
+			case stNone:
+			case stBegun:
+				t.resuming = true
+			default:
+				r.done.Add(1)
+				return nil
+			}
+		}
+		return b.add(seq, t)
+	})
+	if err != nil {
+		return err
+	}
+	return b.flush()
+}
+
+// takeBack undoes what the run did to one account, last change first.
+func (r *runner) takeBack(ctx context.Context, a int) error {
+	ap := newApplier(r.Server, r.SystemUID, r.stepped)
+	defer ap.close()
+	b := batch{r: r, ap: ap, ctx: context.WithoutCancel(ctx), ph: reverting}
+	err := r.plan.EachBack(a, func(seq int, c *rightful.Change) error {
+		r.mu.Lock()
+		st := r.status[seq]
+		obs, deviates := r.touched[seq]
+		r.mu.Unlock()
+		from := c.After
+		switch {
+		case st != stApplied && (st != stFailed || !deviates):
+			return nil
+		case deviates:
+			from = obs
+		}
+		return b.add(seq, target{Change: c, from: from, to: c.Before, content: c.Content, byHandle: true, resuming: true})
+	})
+	if err != nil {
+		return err
+	}
+	return b.flush()
+}
+
+// A batch is announced and synced as a whole before the first of its changes is made.
+type batch struct {
+	r     *runner
+	ap    *applier
+	ctx   context.Context
+	ph    phase
+	stage int
+	seqs  []int
+	ts    []target
+}
+
+func (b *batch) add(seq int, t target) error {
+	b.seqs, b.ts = append(b.seqs, seq), append(b.ts, t)
+	if len(b.seqs) < batchSize {
+		return nil
+	}
+	return b.flush()
+}
+
+func (b *batch) flush() error {
+	if len(b.seqs) == 0 {
+		return nil
+	}
+	if err := b.ctx.Err(); err != nil {
+		return err
+	}
+	r := b.r
+	if err := r.out.begin(b.ph, b.seqs); err != nil {
+		return err
+	}
+	for i := range b.ts {
+		if err := b.ctx.Err(); err != nil {
+			return b.leave(i, err)
+		}
+		res := b.ap.change(b.ctx, &b.ts[i])
+		seq := b.seqs[i]
+		if b.ph == reverting && (res.status == stApplied || res.status == stAlready) {
+			res.status = stTakenBack
+		}
+		if err := r.out.result(b.ph, seq, res); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		if b.ph == applying || res.status == stTakenBack {
+			r.status[seq] = res.status
+			delete(r.touched, seq)
+			if res.observed != nil {
+				r.touched[seq] = *res.observed
+			}
+		}
+		r.mu.Unlock()
+		if n := r.done.Add(1); n%256 == 0 {
+			r.progress(b.stage, map[phase]string{applying: "changing", reverting: "taking back"}[b.ph])
+		}
+	}
+	b.seqs, b.ts = b.seqs[:0], b.ts[:0]
+	return nil
+}
+
+// leave notes that the changes from i on, though announced, were not made.
+func (b *batch) leave(i int, cause error) error {
+	if b.ph == applying {
+		for _, seq := range b.seqs[i:] {
+			if err := b.r.out.result(b.ph, seq, result{status: stNone}); err != nil {
+				return err
+			}
+		}
+	}
+	return cause
+}
+
+// finish closes the outcome and tells how the run ended.
+func (r *runner) finish(ctx context.Context, err error) (*rightful.Run, error) {
+	run := &r.run
+	run.State = rightful.RunDone
+	for _, st := range r.status {
+		switch st {
+		case stApplied:
+			run.Changed++
+		case stSkipped:
+			run.Skipped++
+		case stFailed:
+			run.Failed++
+		}
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, errStopped):
+		run.State = rightful.RunStopped
+		if run.Changed == 0 {
+			run.State = rightful.RunTakenBack
+		}
+		err = nil
+	case ctx.Err() != nil:
+		run.State, run.Reason = rightful.RunInterrupted, "interrupted"
+		err = ctx.Err()
+	default:
+		run.State, run.Reason = rightful.RunFailed, err.Error()
+	}
+	run.Ended = time.Now().UTC()
+	werr := r.out.note(recEnd, outcomeEnd{State: run.State, Reason: run.Reason, Time: run.Ended})
+	if werr == nil {
+		werr = r.out.sync()
+	}
+	if err == nil && werr != nil {
+		run.State, run.Reason = rightful.RunFailed, werr.Error()
+		err = werr
+	}
+	return run, err
+}

@@ -1,0 +1,480 @@
+package tree
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"unsafe"
+
+	"rightful"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Visitor is told what a walk meets. A directory's entries come first, sorted by name; then its subdirectories are
+// entered in the same order. Errors it returns end the walk.
+type Visitor interface {
+	// Entry is called for the base (with d nil) and for every entry in d. For a directory, descend says whether to
+	// enter it. e is reused: keep nothing of it.
+	Entry(d *Dir, e *Entry) (descend bool, err error)
+	// Enter is called when a directory has been opened and listed, before its entries.
+	Enter(d *Dir) error
+	// Leave is called when everything below a directory has been visited.
+	Leave(d *Dir) error
+	// Fail reports what could not be read or was refused; the walk goes on without it. rel is relative to the base.
+	Fail(rel string, err error)
+}
+
+// An Entry is one inode met in a walk.
+type Entry struct {
+	Stat
+	Name []byte // empty for the base
+	w    *walker
+	dir  *Dir
+	acl  []byte
+	def  []byte
+	caps []byte
+}
+
+// Rel is the path relative to the base.
+func (e *Entry) Rel() string {
+	if e.dir == nil {
+		return ""
+	}
+	if len(e.dir.rel) == 0 {
+		return string(e.Name)
+	}
+	return string(e.dir.rel) + "/" + string(e.Name)
+}
+
+// Meta gives everything that Rightful may change of the entry. It allocates only where there is an ACL or a capability.
+// An attribute that cannot be decoded is an error.
+func (e *Entry) Meta() (rightful.Meta, error) {
+	m := e.Stat.Meta()
+	if e.acl == nil && e.def == nil && e.caps == nil {
+		return m, nil
+	}
+	m.Caps = slices.Clone(e.caps)
+	return m, setACLs(&m, e.acl, e.def)
+}
+
+// ID identifies the entry. It costs about as much as a stat; it is exact only as long as nobody renames: what enters a
+// plan is pinned and compared again.
+func (e *Entry) ID() rightful.EntryID {
+	id := rightful.EntryID{FS: e.w.b.fs, Ino: e.Ino, Birth: e.Birth}
+	fd, name, flags := e.w.b.fd, "", unix.AT_EMPTY_PATH
+	if e.dir != nil {
+		fd, name, flags = e.dir.fd, string(e.Name), 0
+	}
+	h, _, err := unix.NameToHandleAt(fd, name, flags)
+	if err != nil {
+		h, _, err = unix.NameToHandleAt(fd, name, flags|handleFID)
+	}
+	if err == nil {
+		id.Handle = append(binary.LittleEndian.AppendUint32(nil, uint32(h.Type())), h.Bytes()...)
+	}
+	return id
+}
+
+// Pin opens the entry, making sure that it still is the one that was met.
+func (e *Entry) Pin() (*Node, error) {
+	path := rightful.JoinPath(e.w.b.path, e.Rel())
+	var fd int
+	var err error
+	if e.dir == nil {
+		fd, err = unix.FcntlInt(uintptr(e.w.b.fd), unix.F_DUPFD_CLOEXEC, 0)
+	} else {
+		fd, err = openPath(e.dir.fd, string(e.Name))
+	}
+	if err != nil {
+		return nil, &Error{Op: "open", Path: path, Err: err}
+	}
+	st, err := statFD(fd)
+	if err == nil && (st.Ino != e.Ino || st.Dev != e.Dev || st.Birth != e.Birth || st.Kind != e.Kind || e.w.b.crosses(fd, &st)) {
+		err = &Error{Op: "open", Path: path, Cause: CauseChanged}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &Node{s: e.w.b.s, fd: fd, fs: e.w.b.fs, path: path, Stat: st}, nil
+}
+
+// Target reads where a link points, without following it.
+func (e *Entry) Target() (string, error) {
+	n, err := e.Pin()
+	if err != nil {
+		return "", err
+	}
+	defer n.Close()
+	t, err := readlinkFD(n.fd)
+	if err != nil {
+		return "", &Error{Op: "read link", Path: n.path, Err: err}
+	}
+	return t, nil
+}
+
+// A Dir is a directory that the walk is in.
+type Dir struct {
+	Depth int // 0 for the base
+	Stat  Stat
+	w     *walker
+	fd    int // -1 while closed to bound the number of descriptors
+	rel   []byte
+	names []nameRef
+	arena []byte
+	subs  []nameRef
+}
+
+// Rel is the path relative to the base, "" for the base.
+func (d *Dir) Rel() string { return string(d.rel) }
+
+// Has reports whether the directory listed an entry of that name.
+func (d *Dir) Has(name string) bool {
+	_, ok := slices.BinarySearchFunc(d.names, name, func(r nameRef, n string) int {
+		return bytes.Compare(r.bytes(d.arena), []byte(n))
+	})
+	return ok
+}
+
+// Peek reads the metadata of one entry ahead of its turn. It pins it, so it costs more than meeting it.
+func (d *Dir) Peek(name string) (rightful.Meta, rightful.Kind, error) {
+	fd, err := openPath(d.fd, name)
+	if err != nil {
+		return rightful.Meta{}, 0, &Error{Op: "open", Path: rightful.JoinPath(d.Rel(), name), Err: err}
+	}
+	n := Node{s: d.w.b.s, fd: fd, fs: d.w.b.fs, path: rightful.JoinPath(d.Rel(), name)}
+	defer n.Close()
+	m, err := n.Refresh()
+	return m, n.Stat.Kind, err
+}
+
+type nameRef struct {
+	off uint32
+	len uint16
+}
+
+func (r nameRef) bytes(arena []byte) []byte { return arena[r.off : r.off+uint32(r.len)] }
+
+// openDirs bounds the directories that one walk keeps open, however deep the tree is.
+const openDirs = 48
+
+type walker struct {
+	b     *Base
+	v     Visitor
+	ctx   context.Context
+	dents []byte
+	dirs  []*Dir // by depth; reused
+	entry Entry
+	stx   unix.Statx_t
+	attrs bool // read ACLs and capabilities
+	here  bool // this thread has its own working directory, so that attributes can be read by name
+	xbuf  []byte
+	many  bool // several device numbers within one mount
+}
+
+// Walk visits everything below the base, the base included, depth first and in an order that depends on names alone.
+// With attrs set, ACLs and capabilities are read too. It runs the visitor on a thread of its own, from one goroutine.
+// The error is the visitor's or the context's; everything else goes to Visitor.Fail.
+func (b *Base) Walk(ctx context.Context, v Visitor, attrs bool) error {
+	done := make(chan error, 1)
+	go func() {
+		// Reading an attribute by its name alone costs a third of going through /proc, but the name is relative to
+		// the working directory. So this thread gets one of its own and is thrown away afterwards: the goroutine ends
+		// without unlocking.
+		w := &walker{b: b, v: v, ctx: ctx, attrs: attrs, dents: make([]byte, 64<<10), many: b.manyDevs()}
+		if attrs {
+			w.xbuf = make([]byte, 4<<10)
+			runtime.LockOSThread()
+			w.here = unix.Unshare(unix.CLONE_FS) == nil
+		}
+		done <- w.run()
+	}()
+	return <-done
+}
+
+func (w *walker) run() error {
+	fd, err := unix.FcntlInt(uintptr(w.b.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return &Error{Op: "open", Path: w.b.path, Err: err}
+	}
+	st, err := statFD(fd)
+	if err != nil {
+		unix.Close(fd)
+		return &Error{Op: "stat", Path: w.b.path, Err: err}
+	}
+	e := &w.entry
+	*e = Entry{Stat: st, w: w}
+	if w.attrs {
+		// The base has no name here: read its attributes through /proc.
+		if err := e.readProc(fd); err != nil {
+			w.v.Fail("", &Error{Op: "read attributes of", Path: w.b.path, Err: err})
+		}
+	}
+	descend, err := w.v.Entry(nil, e)
+	if err != nil || !descend {
+		unix.Close(fd)
+		return err
+	}
+	return w.dir(0, fd, nil, st)
+}
+
+// dir visits one open directory and closes it.
+func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
+	if depth == len(w.dirs) {
+		w.dirs = append(w.dirs, &Dir{})
+	}
+	d := w.dirs[depth]
+	d.Depth, d.Stat, d.w, d.fd = depth, st, w, fd
+	d.rel = append(d.rel[:0], rel...)
+	d.names, d.arena, d.subs = d.names[:0], d.arena[:0], d.subs[:0]
+	defer func() {
+		if d.fd >= 0 {
+			unix.Close(d.fd)
+			d.fd = -1
+		}
+		if cap(d.arena) > 1<<20 { // do not keep what one odd directory needed
+			d.arena, d.names, d.subs = nil, nil, nil
+		}
+	}()
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if err := w.list(d); err != nil {
+		w.v.Fail(d.Rel(), &Error{Op: "list", Path: rightful.JoinPath(w.b.path, d.Rel()), Err: err})
+	}
+	if err := w.v.Enter(d); err != nil {
+		return err
+	}
+	if w.here && unix.Fchdir(d.fd) != nil {
+		w.here = false
+	}
+	for _, r := range d.names {
+		name := r.bytes(d.arena)
+		e := &w.entry
+		e.w, e.dir, e.Name = w, d, name
+		e.acl, e.def, e.caps = nil, nil, nil
+		if errno := w.statx(d.fd, rawName(d.arena[r.off:])); errno != 0 {
+			w.v.Fail(e.Rel(), &Error{Op: "stat", Path: rightful.JoinPath(w.b.path, e.Rel()), Err: errno})
+			continue
+		}
+		e.Stat.from(&w.stx)
+		if e.Mount != 0 && e.Mount != w.b.stat.Mount || e.MountRoot() || e.Dev != w.b.stat.Dev && !w.many {
+			w.v.Fail(e.Rel(), &Error{Op: "enter", Path: rightful.JoinPath(w.b.path, e.Rel()), Cause: CauseMount})
+			continue
+		}
+		if w.attrs && e.Kind != rightful.KindSymlink {
+			if err := e.readAttrs(); err != nil {
+				w.v.Fail(e.Rel(), &Error{Op: "read attributes of", Path: rightful.JoinPath(w.b.path, e.Rel()), Err: err})
+				continue
+			}
+		}
+		descend, err := w.v.Entry(d, e)
+		if err != nil {
+			return err
+		}
+		if descend && e.Kind == rightful.KindDir {
+			d.subs = append(d.subs, r)
+		}
+	}
+	for i, r := range d.subs {
+		if err := w.sub(d, r); err != nil {
+			return err
+		}
+		if d.fd < 0 {
+			if i+1 < len(d.subs) {
+				w.v.Fail(d.Rel(), &Error{Op: "return to", Path: rightful.JoinPath(w.b.path, d.Rel()), Cause: CauseChanged})
+			}
+			break
+		}
+	}
+	if depth > 0 && d.fd >= 0 {
+		w.reopenParent(w.dirs[depth-1], d.fd)
+	}
+	return w.v.Leave(d)
+}
+
+// reopenParent opens a directory again that was closed to bound the number of descriptors. Its child knows the way; if
+// that no longer leads to the same directory, it stays closed.
+func (w *walker) reopenParent(parent *Dir, child int) {
+	if parent.fd >= 0 {
+		return
+	}
+	fd, err := openDir(child, "..")
+	if err != nil {
+		return
+	}
+	st, err := statFD(fd)
+	if err != nil || st.Ino != parent.Stat.Ino || st.Dev != parent.Stat.Dev || st.Birth != parent.Stat.Birth || w.b.crosses(fd, &st) {
+		unix.Close(fd)
+		return
+	}
+	parent.fd = fd
+}
+
+// sub opens and visits one subdirectory of d.
+func (w *walker) sub(d *Dir, r nameRef) error {
+	name := r.bytes(d.arena)
+	rel := append(append([]byte{}, d.rel...), '/')
+	if len(d.rel) == 0 {
+		rel = rel[:0]
+	}
+	rel = append(rel, name...)
+	fail := func(cause Cause, err error) {
+		w.v.Fail(string(rel), &Error{Op: "enter", Path: rightful.JoinPath(w.b.path, string(rel)), Cause: cause, Err: err})
+	}
+	fd, err := openDir(d.fd, string(name))
+	if err != nil {
+		fail("", err)
+		return nil
+	}
+	st, err := statFD(fd)
+	if err != nil {
+		unix.Close(fd)
+		fail("", err)
+		return nil
+	}
+	if w.b.crosses(fd, &st) {
+		unix.Close(fd)
+		fail(CauseMount, nil)
+		return nil
+	}
+	// Beyond the window, let go of the ancestor that is furthest above, and find it again from below.
+	far := d.Depth + 1 - openDirs
+	if far >= 0 && w.dirs[far].fd >= 0 {
+		unix.Close(w.dirs[far].fd)
+		w.dirs[far].fd = -1
+	}
+	return w.dir(d.Depth+1, fd, rel, st)
+}
+
+// openDir opens a subdirectory for listing. O_NOATIME spares the disk a write for every directory read.
+func openDir(dir int, name string) (int, error) {
+	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(dir, name, flags|unix.O_NOATIME, 0)
+		if err == unix.EPERM {
+			fd, err = unix.Openat(dir, name, flags, 0)
+		}
+		return err
+	})
+	return fd, err
+}
+
+// list reads all names of a directory, sorted by bytes.
+func (w *walker) list(d *Dir) error {
+	for {
+		n, err := unix.Getdents(d.fd, w.dents)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			slices.SortFunc(d.names, func(a, b nameRef) int { return bytes.Compare(a.bytes(d.arena), b.bytes(d.arena)) })
+			return err
+		}
+		for buf := w.dents[:n]; len(buf) > 0; {
+			// struct linux_dirent64: ino u64, off s64, reclen u16, type u8, name.
+			reclen := binary.NativeEndian.Uint16(buf[16:])
+			name := cstring(buf[19:reclen])
+			buf = buf[reclen:]
+			if string(name) == "." || string(name) == ".." {
+				continue
+			}
+			d.names = append(d.names, nameRef{uint32(len(d.arena)), uint16(len(name))})
+			d.arena = append(append(d.arena, name...), 0)
+		}
+	}
+}
+
+// statx stats one name without allocating. On local file systems it bypasses the scheduler, which halves the cost of
+// a call; elsewhere it must not, since a call that hangs would take a processor with it.
+func (w *walker) statx(dir int, name unsafe.Pointer) unix.Errno {
+	for {
+		var e unix.Errno
+		const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+		if w.b.local {
+			_, _, e = unix.RawSyscall6(unix.SYS_STATX, uintptr(dir), uintptr(name), flags, statxMask, uintptr(unsafe.Pointer(&w.stx)), 0)
+		} else {
+			_, _, e = unix.Syscall6(unix.SYS_STATX, uintptr(dir), uintptr(name), flags, statxMask, uintptr(unsafe.Pointer(&w.stx)), 0)
+		}
+		if e != unix.EINTR {
+			return e
+		}
+	}
+}
+
+// readAttrs reads ACLs and capabilities of the entry. One call that lists the names of all attributes finds out that
+// there is none, which is nearly always so.
+func (e *Entry) readAttrs() error {
+	w := e.w
+	if !w.here {
+		fd, err := openPath(e.dir.fd, string(e.Name))
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return e.readProc(fd)
+	}
+	name := unsafe.Pointer(unsafe.SliceData(e.Name)) // the arena keeps the NUL behind it
+	var n uintptr
+	for {
+		var errno unix.Errno
+		if w.b.local {
+			n, _, errno = unix.RawSyscall(unix.SYS_LLISTXATTR, uintptr(name), uintptr(rawName(w.xbuf)), uintptr(len(w.xbuf)))
+		} else {
+			n, _, errno = unix.Syscall(unix.SYS_LLISTXATTR, uintptr(name), uintptr(rawName(w.xbuf)), uintptr(len(w.xbuf)))
+		}
+		switch errno {
+		case 0:
+		case unix.EINTR:
+			continue
+		case unix.ERANGE:
+			if len(w.xbuf) >= maxXattr {
+				return errno
+			}
+			w.xbuf = make([]byte, maxXattr)
+			continue
+		case unix.EOPNOTSUPP:
+			return nil
+		default:
+			return errno
+		}
+		break
+	}
+	if n == 0 {
+		return nil
+	}
+	for rest := w.xbuf[:n]; len(rest) > 0; {
+		attr := cstring(rest)
+		rest = rest[min(len(attr)+1, len(rest)):]
+		switch string(attr) {
+		case XattrACL, XattrDefault, XattrCaps:
+			fd, err := openPath(e.dir.fd, string(e.Name))
+			if err != nil {
+				return err
+			}
+			err = e.readProc(fd)
+			unix.Close(fd)
+			return err
+		}
+	}
+	return nil
+}
+
+// readProc reads the attributes of what fd is open on.
+func (e *Entry) readProc(fd int) (err error) {
+	p := procPath(fd)
+	if e.acl, err = getxattr(p, XattrACL); err != nil {
+		return err
+	}
+	if e.Kind == rightful.KindDir {
+		if e.def, err = getxattr(p, XattrDefault); err != nil {
+			return err
+		}
+	}
+	e.caps, err = getxattr(p, XattrCaps)
+	return err
+}

@@ -1,0 +1,203 @@
+package panel
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"rightful"
+	"rightful/internal/web"
+)
+
+// readWeb reads the web server's configuration and settles who it is.
+func (r *reader) readWeb(o Options, cpanel bool) {
+	files := o.WebConfig
+	if len(files) == 0 {
+		if f := web.FindApache(r.s, cpanel); f != "" {
+			files = []string{f}
+		}
+	}
+	var problems []web.Problem
+	for _, f := range files {
+		if path.Base(f) == "nginx.conf" {
+			r.issue(Issue{File: f, Problem: Unreadable, Msg: "nginx configuration is not read", Fatal: true})
+			continue
+		}
+		c, err := web.ReadApache(r.s, f)
+		if err != nil {
+			r.issue(Issue{File: f, Problem: Unreadable, Msg: err.Error(), Fatal: true})
+			continue
+		}
+		r.out.WebConfig = append(r.out.WebConfig, f)
+		r.out.Apache = append(r.out.Apache, c)
+		problems = append(problems, c.Problems...)
+		for fact, module := range map[string]string{"itk": "mpm_itk_module", "ruid2": "ruid2_module", "suexec": "suexec_module"} {
+			if c.Has(module) {
+				r.out.Facts[fact] = true
+			}
+		}
+	}
+	pools, more := web.ReadPools(r.s)
+	r.out.Pools = pools
+	for _, p := range append(problems, more...) {
+		i := Issue{File: p.File, Line: p.Line, Problem: Syntax, Msg: p.Msg}
+		if p.Unreadable {
+			i.Problem = Unreadable
+		}
+		r.issue(i)
+	}
+	r.webIdentity(cpanel)
+}
+
+// webIdentity finds who the workers are: as configured, with the groups of a running one where there is one.
+func (r *reader) webIdentity(cpanel bool) {
+	r.out.Web = rightful.Identity{UID: Nobody, GIDs: []uint32{Nobody}}
+	type guess struct{ user, group, known string }
+	var guesses []guess
+	for _, c := range r.out.Apache {
+		if c.User != "" {
+			guesses = append(guesses, guess{c.User, c.Group, "User and Group in " + c.Main})
+		}
+	}
+	if cpanel {
+		guesses = append(guesses, guess{"nobody", "nobody", "cPanel's default"})
+	}
+	file := "/etc/apache2"
+	if len(r.out.WebConfig) > 0 {
+		file = r.out.WebConfig[0]
+	}
+	for _, g := range guesses {
+		id, ok := r.out.Users.Identity(g.user, g.group)
+		if !ok {
+			r.issue(Issue{
+				File: file, Problem: NoWebUser,
+				Msg: fmt.Sprintf("web server's user %q or group %q does not exist", g.user, g.group),
+			})
+			continue
+		}
+		r.out.Web, r.out.WebKnown = id, g.known
+		break
+	}
+	if r.out.WebKnown == "" {
+		r.issue(Issue{File: file, Problem: NoWebUser, Msg: "it is not known who the web server is"})
+		return
+	}
+	for _, w := range web.Workers(r.s) {
+		if w.Apache() && w.UID == r.out.Web.UID {
+			r.out.Web, r.out.WebKnown = w.Identity, fmt.Sprintf("running worker %d", w.PID)
+			return
+		}
+	}
+}
+
+// serve fills in who serves a virtual host: the web identity, PHP and CGI. The document root and names are the caller's.
+func (r *reader) serve(site *rightful.Site, c *web.ApacheConfig, v *web.VHost) {
+	assigned := r.serveWeb(site, c, v)
+	site.PHP = r.php(c, v, site.Web, site.CGIAs, assigned)
+}
+
+// serveWeb does so but for PHP. It returns "itk" or "ruid2" where the worker itself takes another identity.
+func (r *reader) serveWeb(site *rightful.Site, c *web.ApacheConfig, v *web.VHost) (assigned string) {
+	site.Web = r.out.Web
+	if ug := either(v.Assign, c.Default.Assign); ug.User != "" && c.Has("mpm_itk_module") {
+		if id, ok := r.identity(ug, v); ok {
+			site.Web, assigned = id, "itk"
+		}
+	} else if ug := either(v.RUidGid, c.Default.RUidGid); ug.User != "" && c.Has("ruid2_module") {
+		if id, ok := r.identity(ug, v); ok {
+			// RMode config changes the uid for the whole request. The groups are RGroups, else those that the worker had.
+			id.GIDs = id.GIDs[:1]
+			more := r.out.Web.GIDs
+			if len(v.RGroups) > 0 {
+				more = nil
+				for _, g := range v.RGroups {
+					if gid, ok := r.out.Users.groupNamed(g); ok {
+						more = append(more, gid)
+					}
+				}
+			}
+			for _, g := range more {
+				if !id.Has(g) {
+					id.GIDs = append(id.GIDs, g)
+				}
+			}
+			assigned = "ruid2"
+			if v.RMode != "stat" && (v.RMode != "" || c.Default.RMode != "stat") {
+				site.Web = id
+			}
+		}
+	}
+	cgi := site.Web
+	if ug := either(v.Suexec, c.Default.Suexec); ug.User != "" && c.Has("suexec_module") && assigned == "" {
+		if id, ok := r.identity(ug, v); ok {
+			cgi = id
+		}
+	}
+	site.CGIAs = cgi
+	for _, a := range slices.Concat(v.ScriptAliases, c.Default.ScriptAliases) {
+		if strings.HasSuffix(a.URL, "/") && path.IsAbs(a.Path) && !SystemDir(a.Path) && !slices.Contains(site.CGI, a.Path) {
+			site.CGI = append(site.CGI, a.Path)
+		}
+	}
+	return assigned
+}
+
+func (r *reader) php(c *web.ApacheConfig, v *web.VHost, as, cgi rightful.Identity, assigned string) rightful.PHP {
+	h := c.PHP(v)
+	switch h.Kind {
+	case "fpm":
+		pool, ok := web.PoolFor(r.out.Pools, h.Backend)
+		if !ok {
+			r.issue(Issue{File: h.File, Line: h.Line, Problem: NoPool, Msg: fmt.Sprintf("no pool file answers for %q alone", h.Backend)})
+			return rightful.PHP{Handler: "unknown", Identity: as}
+		}
+		id, ok := r.out.Users.Identity(pool.User, pool.Group)
+		if !ok {
+			r.issue(Issue{
+				File: pool.File, Line: pool.Line, Problem: NoUser,
+				Msg: fmt.Sprintf("pool %q: user %q or group %q does not exist", pool.Name, pool.User, pool.Group),
+			})
+			return rightful.PHP{Handler: "unknown", Identity: as}
+		}
+		return rightful.PHP{Handler: "fpm", Identity: id}
+	case "dso":
+		if assigned != "" {
+			return rightful.PHP{Handler: assigned, Identity: as}
+		}
+		r.out.Facts["dso"] = true
+		return rightful.PHP{Handler: "dso", Identity: as}
+	case "fcgid", "cgi", "suphp", "lsapi":
+		return rightful.PHP{Handler: h.Kind, Identity: cgi}
+	}
+	return rightful.PHP{Handler: "none", Identity: as}
+}
+
+// identity resolves what a directive of a virtual host asks for, or reports that it does not exist.
+func (r *reader) identity(ug web.UserGroup, v *web.VHost) (rightful.Identity, bool) {
+	id, ok := r.out.Users.Identity(ug.User, ug.Group)
+	if !ok {
+		r.issue(Issue{
+			File: v.File, Line: v.Line, Problem: NoUser,
+			Msg: fmt.Sprintf("virtual host %q: user %q or group %q does not exist", v.ServerName, ug.User, ug.Group),
+		})
+	}
+	return id, ok
+}
+
+func either(a, b web.UserGroup) web.UserGroup {
+	if a.User != "" {
+		return a
+	}
+	return b
+}
+
+// addNames adds what is not yet there.
+func addNames(have []string, more ...string) []string {
+	for _, n := range more {
+		if n != "" && !slices.Contains(have, n) {
+			have = append(have, n)
+		}
+	}
+	return have
+}

@@ -99,7 +99,9 @@ func (b *Box) run(cmd *exec.Cmd) error {
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	err := cmd.Run()
-	b.log.Write(said.Bytes())
+	if said.Len() > 0 {
+		b.log.Write(said.Bytes())
+	}
 	if err != nil {
 		i := 0
 		for i < len(cmd.Args) && cmd.Args[i] != "--" {

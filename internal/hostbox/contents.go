@@ -99,8 +99,11 @@ printf("%s served as uid %d\n", $_SERVER['SERVER_NAME'], function_exists('posix_
 	for _, n := range []string{"a b.png", "été.jpg", "logo.svg", "photo 1.jpg", "photo 2.jpg"} {
 		m.file(root+"/img/"+n, 0o644, "image\n")
 	}
-	m.dir(root+"/cgi-bin", 0o755)
-	m.file(root+"/cgi-bin/hello.cgi", 0o755, "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\necho \"cgi as uid $(id -u)\"\n")
+	if a.cgi {
+		m.dir(root+"/cgi-bin", 0o755)
+		m.file(root+"/cgi-bin/hello.cgi", 0o755,
+			"#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\necho \"cgi as uid $(id -u)\"\n")
+	}
 	m.dir(root+"/members", 0o755)
 	m.file(root+"/members/index.php", 0o640, hello)
 	m.file(root+"/members/list.php", 0o600, "<?php return ['example'];\n")

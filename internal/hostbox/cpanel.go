@@ -148,26 +148,28 @@ func (a *account) userdataMain() string {
 
 // userdata is /var/cpanel/userdata/USER/DOMAIN.
 func (w *world) userdata(a *account, s *site) string {
+	cgi, alias := 0, ""
+	if a.cgi {
+		cgi = 1
+		alias = "scriptalias:\n  -\n    path: " + s.docroot + "/cgi-bin\n    url: /cgi-bin/\n"
+	}
 	return fmt.Sprintf(`---
 documentroot: %[1]s
 group: %[2]s
-hascgi: 1
+hascgi: %[7]d
 homedir: %[3]s
 ip: %[4]s
 owner: root
 phpopenbasedirprotect: 1
 phpversion: ea-php82
 port: 80
-scriptalias:
-  -
-    path: %[1]s/cgi-bin
-    url: /cgi-bin/
-serveradmin: webmaster@%[5]s
+%[8]sserveradmin: webmaster@%[5]s
 serveralias: %[6]s
 servername: %[5]s
 usecanonicalname: 'Off'
 user: %[2]s
-`, s.docroot, a.name, a.home, strings.TrimSuffix(w.listen(), ":80"), s.host, strings.Join(s.domains()[1:], " "))
+`, s.docroot, a.name, a.home, strings.TrimSuffix(w.listen(), ":80"), s.host, strings.Join(s.domains()[1:], " "),
+		cgi, alias)
 }
 
 func (w *world) writeCPanelApache(m *image) {
@@ -223,7 +225,8 @@ LogFormat "%h %l %u %t \"%r\" %>s %b" common
 	m.system(etc+"/conf.modules.d/000_modules.conf", 0o644, load.String()+mpm)
 	// The program looks for Debian's name of its main file unless told otherwise.
 	m.link(etc+"/apache2.conf", "conf/httpd.conf")
-	m.system(etc+"/suexec/nobody", 0o644, "/.\npublic_html/cgi-bin\n")
+	// cPanel's own suEXEC takes "/"; Debian's does not, which is why CGI stays with the accounts in /home.
+	m.system(etc+"/suexec/nobody", 0o644, "/home\npublic_html/cgi-bin\n")
 	m.link(etc+"/logs", "/var/log/apache2")
 	logs := "/var/log/apache2/domlogs"
 	m.as(0, 0)
@@ -239,6 +242,10 @@ LogFormat "%h %l %u %t \"%r\" %>s %b" common
 }
 
 func (w *world) cpanelHost(a *account, s *site) string {
+	cgi := ""
+	if a.cgi {
+		cgi = "    <IfModule alias_module>\n        ScriptAlias /cgi-bin/ \"" + s.docroot + "/cgi-bin/\"\n    </IfModule>\n"
+	}
 	return fmt.Sprintf(`<VirtualHost %[1]s>
     ServerName %[2]s
     ServerAlias %[3]s
@@ -251,10 +258,7 @@ func (w *world) cpanelHost(a *account, s *site) string {
             SuexecUserGroup %[5]s %[5]s
         </IfModule>
     </IfModule>
-    <IfModule alias_module>
-        ScriptAlias /cgi-bin/ "%[4]s/cgi-bin/"
-    </IfModule>
-    <IfModule proxy_fcgi_module>
+%[7]s    <IfModule proxy_fcgi_module>
         <FilesMatch \.(phtml|php[0-9]*)$>
             SetHandler proxy:unix:%[6]s|fcgi://%[2]s
         </FilesMatch>
@@ -262,7 +266,7 @@ func (w *world) cpanelHost(a *account, s *site) string {
     CustomLog /etc/apache2/logs/domlogs/%[2]s common
 </VirtualHost>
 
-`, w.listen(), s.host, strings.Join(s.domains()[1:], " "), s.docroot, a.name, a.socket())
+`, w.listen(), s.host, strings.Join(s.domains()[1:], " "), s.docroot, a.name, a.socket(), cgi)
 }
 
 // writeCPanelHome writes what cPanel itself puts into a home.

@@ -19,6 +19,7 @@ package hostbox
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,7 @@ type Box struct {
 	stdin io.Closer // whose end is the end of the box
 	pid   int       // of init, as the machine counts
 	net   *os.File  // the network namespace
+	token string    // in the names of the images, to tell them from another box's
 
 	close func() error
 }
@@ -152,7 +154,8 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 
 // boot starts the namespaces and their first process.
 func (b *Box) boot(ctx context.Context) error {
-	cmd := exec.Command("/bin/bash", "-c", bootScript, "hostbox", strconv.Itoa(64+4*len(b.world.accounts)))
+	b.token = strings.ToLower(rand.Text()[:10])
+	cmd := exec.Command("/bin/bash", "-c", bootScript, "hostbox", strconv.Itoa(64+4*len(b.world.accounts)), b.token)
 	cmd.Env = boxEnv()
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: namespaces, Setsid: true}
 	var said bytes.Buffer
@@ -195,6 +198,7 @@ const bootScript = `
 set -eu
 umask 022
 size=$1
+token=$2
 mount --make-rprivate /
 mount -t tmpfs -o mode=0755,size=75% hostbox /tmp
 mkdir /tmp/upper /tmp/work /tmp/root
@@ -217,9 +221,10 @@ if mountpoint -q /usr; then
 fi
 mkdir -p home home2 srv .old
 image() { # name, MiB
-	truncate -s "$2M" "/tmp/$1.img"
-	mkfs.ext4 -q -F -m 0 -b 4096 -I 256 -i 8192 -E nodiscard,lazy_itable_init=1,lazy_journal_init=1 "/tmp/$1.img"
-	if ! mount -t ext4 -o loop,acl "/tmp/$1.img" "$1"; then
+	img=/tmp/$1-$token.img
+	truncate -s "$2M" "$img"
+	mkfs.ext4 -q -F -m 0 -b 4096 -I 256 -i 8192 -E nodiscard,lazy_itable_init=1,lazy_journal_init=1 "$img"
+	if ! mount -t ext4 -o loop,acl "$img" "$1"; then
 		mount -t tmpfs -o "mode=0755,size=$2m" hostbox "$1"
 		return
 	fi
@@ -258,10 +263,12 @@ exec /bin/bash -c 'while read -r _; do :; done' box >/dev/null
 // furnish fills the root: accounts, panel files, configuration, homes, in one archive that one tar unpacks.
 func (b *Box) furnish(ctx context.Context, binary string) error {
 	pr, pw := io.Pipe()
+	written := make(chan error, 1)
 	go func() {
-		pw.CloseWithError(b.writeImage(pw, binary))
+		err := b.writeImage(pw, binary)
+		pw.CloseWithError(err)
+		written <- err
 	}()
-	defer pr.Close()
 	// suEXEC may be run by its group only, which is the web server's.
 	script := `set -eu
 tar --extract --preserve-permissions --numeric-owner --acls --same-owner --directory=/
@@ -271,7 +278,13 @@ chgrp "$1" "$f"
 chmod 4754 "$f"`
 	cmd := b.Command(ctx, "sh", "-c", script, "furnish", strconv.Itoa(int(b.world.web.GIDs[0])))
 	cmd.Stdin = pr
-	return b.run(cmd)
+	err := b.run(cmd)
+	pr.Close()
+	// What kept the archive from being written says more than the tar that had half of it.
+	if werr := <-written; werr != nil && !errors.Is(werr, io.ErrClosedPipe) {
+		return werr
+	}
+	return err
 }
 
 // Close ends every process of the box and lets go of everything that it holds. The kernel may take some milliseconds

@@ -69,7 +69,7 @@ func newWorld(panel string, n int) *world {
 func newAccount(panel, name string, i int) *account {
 	a := &account{name: name, uid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
 	if name == "dave" {
-		a.home = "/home2/" + name
+		a.home, a.cgi = "/home2/"+name, false // suEXEC stays below /home
 	}
 	a.add(&site{kind: "main", host: name + ".example", docroot: a.home + "/public_html", variant: i})
 	main := a.sites[0]

@@ -50,7 +50,7 @@ var reserved = map[string]struct {
 	"net/http":                 {[]string{"internal/web", "internal/hostbox"}, "requests go to the local web server only, and one package makes them"},
 	"net":                      {[]string{"internal/web", "internal/panel", "internal/hostbox"}, "nothing leaves the server"},
 	"os/exec":                  {[]string{"internal/panel", "internal/cli", "internal/hostbox"}, "getent, the guarded command, the box: nothing else runs programs as root"},
-	"unsafe":                   {[]string{"internal/tree", "internal/tree/edit"}, "system calls that x/sys does not have"},
+	"unsafe":                   {[]string{"internal/tree", "internal/tree/edit", "internal/policy"}, "system calls that x/sys does not have; names matched without a copy"},
 	"C":                        {nil, "the binary is static"},
 	"testing":                  {[]string{"internal/tree/treetest"}, "no test code in the product"},
 	"github.com/spf13/cobra":   {[]string{"internal/cli", "internal/tools/mkman"}, "flags are the command line's"},

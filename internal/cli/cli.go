@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"rightful/internal/config"
 	"rightful/internal/term"
@@ -40,6 +41,8 @@ type Env struct {
 
 // verbs are the constructors of all verbs, in the order of help.
 var verbs = []func(*app) *cobra.Command{
+	newAccounts,
+	newPolicy,
 	newVersion,
 	newCompletion,
 }
@@ -52,12 +55,17 @@ type app struct {
 	term *term.Terminal
 	// cmd is the command that was called, for hints: "rightful check".
 	cmd string
+	// load fills cfg; completion calls it, as no verb runs then.
+	load func(bare bool) error
 	// started is set once a verb runs: errors before that are wrong usage.
 	started bool
 }
 
 // Main runs the program and gives its exit code.
-func Main(ctx context.Context, env Env) int {
+func Main(ctx context.Context, env Env) int { return run(ctx, env, nil) }
+
+// run is Main with more verbs.
+func run(ctx context.Context, env Env, more []func(*app) *cobra.Command) int {
 	t := term.Open(term.Options{
 		In: env.Stdin, Out: env.Stdout, Err: env.Stderr, Width: env.Width, Poke: env.Poke,
 		Ask:  env.StdinTTY && env.StderrTTY,
@@ -65,7 +73,7 @@ func Main(ctx context.Context, env Env) int {
 	})
 	defer t.Close()
 	a := &app{env: env, cfg: config.Default(), out: newOutput(t), term: t}
-	root := a.root()
+	root := a.root(slices.Concat(verbs, more))
 	root.SetArgs(env.Args)
 	cmd, err := root.ExecuteContextC(ctx)
 	a.cmd = cmd.CommandPath()
@@ -78,10 +86,10 @@ func Main(ctx context.Context, env Env) int {
 
 // Commands is the tree of commands, for man pages and tests. It must not be run.
 func Commands() *cobra.Command {
-	return (&app{env: Env{Getenv: func(string) string { return "" }}, out: newOutput(io.Discard)}).root()
+	return (&app{env: Env{Getenv: func(string) string { return "" }}, out: newOutput(io.Discard)}).root(verbs)
 }
 
-func (a *app) root() *cobra.Command {
+func (a *app) root(verbs []func(*app) *cobra.Command) *cobra.Command {
 	var flags config.Config
 	var configFile string
 	root := a.command(verb{
@@ -108,12 +116,13 @@ never publishes a secret, and never sends anything off the server.`,
 		},
 		bare: true,
 	})
+	a.load = func(bare bool) error { return a.configure(root, &flags, configFile, bare) }
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		a.cmd = cmd.CommandPath()
 		_, bare := cmd.Annotations[bareMark]
-		if err := a.configure(root, &flags, configFile, bare); err != nil {
+		if err := a.load(bare); err != nil {
 			return err
 		}
 		a.started = true

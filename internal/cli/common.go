@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"rightful/internal/config"
 	"rightful/internal/term"
@@ -47,7 +46,7 @@ func (a *app) configure(root *cobra.Command, flags *config.Config, file string, 
 	}
 	text, name, err := readConfigFile(cfg.Root, file)
 	if err != nil {
-		return fail(exitUsage, err)
+		return err
 	}
 	a.cfg = config.Default()
 	if err := a.cfg.ReadFile(name, text); err != nil {
@@ -64,17 +63,22 @@ func (a *app) configure(root *cobra.Command, flags *config.Config, file string, 
 
 func readConfigFile(root, file string) (text []byte, name string, err error) {
 	if file != "" {
-		text, err = os.ReadFile(file)
+		if text, err = os.ReadFile(file); err != nil {
+			err = fail(exitUsage, err)
+		}
 		return text, file, err
 	}
 	s, err := tree.OpenServer(root)
 	if err != nil {
-		return nil, "", err
+		return nil, "", fail(exitCannot, err, "--root DIR")
 	}
 	defer s.Close()
 	text, err = s.ReadFile(config.Path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) || tree.IsNotExist(err) {
 		err = nil
+	}
+	if err != nil {
+		err = fail(exitCannot, err, "--config FILE")
 	}
 	return text, config.Path, err
 }
@@ -153,78 +157,4 @@ func (a *app) confirm(ctx context.Context, question string) error {
 		return fail(exitCannot, errors.New("not confirmed; nothing was changed"))
 	}
 	return nil
-}
-
-// near gives up to three of names that word may have been meant to be: within two edits, or a third of the word's
-// length if that is less; nearest first.
-func near(word string, names []string) []string {
-	type hit struct {
-		name string
-		d    int
-	}
-	var hits []hit
-	limit := min(2, max(1, len(word)/3))
-	for _, n := range names {
-		if d := distance(word, n); d <= limit || len(word) > 2 && strings.HasPrefix(n, word) {
-			hits = append(hits, hit{n, d})
-		}
-	}
-	slices.SortStableFunc(hits, func(x, y hit) int {
-		if x.d != y.d {
-			return x.d - y.d
-		}
-		return strings.Compare(x.name, y.name)
-	})
-	var out []string
-	for _, h := range hits[:min(3, len(hits))] {
-		out = append(out, h.name)
-	}
-	return out
-}
-
-// distance is the number of single-byte insertions, deletions, replacements and swaps of neighbours between a and b
-// (optimal string alignment).
-func distance(a, b string) int {
-	before, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], before[j-2]+1)
-			}
-		}
-		before, prev, cur = prev, cur, before
-	}
-	return prev[len(b)]
-}
-
-// unknown is the error for a word that names none of what there is: exit 2, with the nearest names as hints.
-func unknown(what, word string, names []string, command ...string) error {
-	var hints []string
-	for _, n := range near(word, names) {
-		hints = append(hints, term.Command(append(slices.Clone(command), n)...))
-	}
-	return fail(exitUsage, fmt.Errorf("unknown %s %q", what, word), hints...)
-}
-
-func unknownVerb(root *cobra.Command, word string) error {
-	var names []string
-	for _, c := range root.Commands() {
-		if !c.Hidden {
-			names = append(names, c.Name())
-		}
-	}
-	err := unknown("verb", word, names, root.Name())
-	if f, ok := errors.AsType[*failure](err); ok && len(f.hints) == 0 {
-		f.hints = []string{root.Name() + " --help"}
-	}
-	return err
 }

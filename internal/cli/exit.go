@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // The exit codes, one table for all verbs.
@@ -63,20 +62,15 @@ func (a *app) report(ctx context.Context, err error) int {
 		return exitOK
 	}
 	f := &failure{code: exitCannot, err: err}
-	if !errors.As(err, &f) {
-		if !a.started { // cobra's own: an unknown verb, too many arguments
-			f.code = exitUsage
-			f.hints = []string{strings.TrimSpace(a.cmd) + " --help"}
-		}
-		if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
-			f = &failure{code: exitInterrupted, err: errors.New("interrupted")}
-		}
+	msg := err.Error()
+	switch {
+	case errors.As(err, &f):
+	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
+		f.code, msg = exitInterrupted, "interrupted"
+	case !a.started: // cobra's own: an unknown verb, too many arguments
+		f.code, f.hints = exitUsage, []string{a.cmd + " --help"}
 	}
 	if f.err != nil {
-		msg := f.err.Error()
-		if f.err != err && err != error(f) {
-			msg = err.Error()
-		}
 		a.term.Say("error: " + msg)
 	}
 	for _, h := range f.hints {

@@ -65,45 +65,55 @@ func filled(v reflect.Value) reflect.Value {
 	if t.Implements(reflect.TypeFor[json.Marshaler]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
 		return v
 	}
+	c := reflect.New(t).Elem()
+	c.Set(v)
 	switch v.Kind() {
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 {
 			return v
 		}
-		c := reflect.MakeSlice(t, v.Len(), v.Len())
+		c.Set(reflect.MakeSlice(t, v.Len(), v.Len()))
 		for i := range v.Len() {
 			c.Index(i).Set(filled(v.Index(i)))
 		}
-		return c
-	case reflect.Struct:
-		c := reflect.New(t).Elem()
-		c.Set(v)
-		for i := range t.NumField() {
-			if f := c.Field(i); f.CanSet() {
-				f.Set(filled(v.Field(i)))
-			}
+	case reflect.Array:
+		for i := range v.Len() {
+			c.Index(i).Set(filled(v.Index(i)))
 		}
-		return c
+	case reflect.Struct:
+		fillFields(c)
 	case reflect.Map:
 		if v.IsNil() {
 			return v
 		}
-		c := reflect.MakeMapWithSize(t, v.Len())
+		c.Set(reflect.MakeMapWithSize(t, v.Len()))
 		for k, e := range v.Seq2() {
 			c.SetMapIndex(k, filled(e))
 		}
-		return c
-	case reflect.Pointer, reflect.Interface:
+	case reflect.Pointer:
 		if v.IsNil() {
 			return v
 		}
-		e := filled(v.Elem())
-		if v.Kind() == reflect.Interface {
-			return e
+		c.Set(reflect.New(t.Elem()))
+		c.Elem().Set(filled(v.Elem()))
+	case reflect.Interface:
+		if v.IsNil() {
+			return v
 		}
-		c := reflect.New(t.Elem())
-		c.Elem().Set(e)
-		return c
+		c.Set(filled(v.Elem()))
 	}
-	return v
+	return c
+}
+
+// fillFields fills the fields of a struct in place. An embedded struct of an unexported type cannot be set as a whole,
+// but its exported fields can, and they are printed.
+func fillFields(c reflect.Value) {
+	for i := range c.NumField() {
+		switch f := c.Field(i); {
+		case f.CanSet():
+			f.Set(filled(f))
+		case c.Type().Field(i).Anonymous && f.Kind() == reflect.Struct:
+			fillFields(f)
+		}
+	}
 }

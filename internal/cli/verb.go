@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 
+	"rightful/internal/term"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
-// A verb is what help, man pages and completion say of a command, and what it runs. Its texts are wrapped by hand at
-// 100 columns; a test walks them.
+// A verb is what help, man pages and completion say of a command, and what it runs. Paragraphs are
+// wrapped by itself; a test walks all texts.
 type verb struct {
 	use   string // "accounts [ACCOUNT…]"
 	short string // one line without a full stop
@@ -40,7 +42,7 @@ func (a *app) command(v verb) *cobra.Command {
 		Use: v.use, Short: v.short, Args: v.args, Example: indent(v.examples), ValidArgsFunction: v.complete,
 		DisableFlagsInUseLine: true, Annotations: map[string]string{},
 	}
-	c.Long = strings.TrimSpace(v.does) + "\n\n" + strings.TrimSpace(v.never)
+	c.Long = flow(v.does) + "\n\n" + flow(v.never)
 	exits := map[int]string{exitOK: "", exitUsage: "", exitCannot: ""}
 	maps.Copy(exits, v.exits)
 	c.Long += "\n\nExit status:"
@@ -63,6 +65,31 @@ func (a *app) command(v verb) *cobra.Command {
 		c.RunE = func(cmd *cobra.Command, args []string) error { return v.run(cmd.Context(), args) }
 	}
 	return c
+}
+
+// flow wraps paragraphs, which an empty line parts.
+func flow(s string) string {
+	var b strings.Builder
+	for _, p := range strings.Split(strings.TrimSpace(s), "\n\n") {
+		if b.Len() > 0 {
+			b.WriteString("\n\n")
+		}
+		col := 0
+		for i, w := range strings.Fields(p) {
+			switch n := term.Width(w); {
+			case i == 0:
+				col = n
+			case col+1+n > helpWidth:
+				b.WriteByte('\n')
+				col = n
+			default:
+				b.WriteByte(' ')
+				col += 1 + n
+			}
+			b.WriteString(w)
+		}
+	}
+	return b.String()
 }
 
 func indent(s string) string {

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"testing/fstest"
+
+	"rightful/internal/panel"
+	"rightful/internal/term"
+	"rightful/internal/tree"
+)
+
+// overridesDir holds the operator's policy files, on the server that is looked after.
+const overridesDir = "/etc/rightful/policy.d"
+
+// readPanel finds out who lives on the server. A server without a single account is an error: exit 3.
+func (a *app) readPanel(s *tree.Server) (*panel.Server, error) {
+	ps, err := panel.Read(s, panel.Options{WebConfig: a.cfg.WebConfig})
+	if err != nil {
+		return nil, fail(exitCannot, err, "--root DIR")
+	}
+	if len(ps.Accounts) == 0 {
+		a.warnIssues(ps.Issues)
+		return nil, fail(exitCannot, fmt.Errorf("find accounts on %q: none", s.Dir()), "--root DIR", "--web-config FILE")
+	}
+	return ps, nil
+}
+
+// pick gives the accounts that are named, or all where none is. Unknown names are an error: exit 2, with near names or
+// the reason why such an account was left out.
+func (a *app) pick(ps *panel.Server, names []string) ([]*panel.Account, error) {
+	var out []*panel.Account
+	if len(names) == 0 {
+		for i := range ps.Accounts {
+			out = append(out, &ps.Accounts[i])
+		}
+		return out, nil
+	}
+	for _, n := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		acct, ok := ps.Account(n)
+		if !ok {
+			return nil, a.unknownAccount(ps, n)
+		}
+		out = append(out, acct)
+	}
+	return out, nil
+}
+
+func (a *app) unknownAccount(ps *panel.Server, name string) error {
+	for _, i := range ps.Issues {
+		if i.Account == name {
+			return fail(exitUsage, fmt.Errorf("unknown account %q: left out: %s", name, i), "rightful accounts")
+		}
+	}
+	var known []string
+	for i := range ps.Accounts {
+		known = append(known, ps.Accounts[i].Name)
+	}
+	return orHint(unknown("account", name, known, append([]string{"rightful"}, a.argsBut(name)...)...), "rightful accounts")
+}
+
+// argsBut is the command line without an argument, for a hint that puts another in its place.
+func (a *app) argsBut(word string) []string {
+	args := slices.Clone(a.env.Args)
+	if i := slices.Index(args, word); i >= 0 {
+		args = slices.Delete(args, i, i+1)
+	}
+	return args
+}
+
+// warnIssues says what is wrong with the panel's files.
+func (a *app) warnIssues(issues []panel.Issue) {
+	for _, i := range issues {
+		a.warn("%s", term.Clean(i.String()))
+	}
+}
+
+// brokenFiles reports whether a file that names accounts was not read or not understood, or somebody was left out for
+// a contradiction: the answer is not the whole then, and the exit code says so. Leftovers of former accounts are not
+// that: every old server has them.
+func brokenFiles(issues []panel.Issue) bool {
+	return slices.ContainsFunc(issues, func(i panel.Issue) bool {
+		return i.Fatal || i.Problem == panel.Unreadable || i.Problem == panel.Syntax
+	})
+}
+
+// overrides reads the operator's policy files. No directory means none.
+func overrides(s *tree.Server) (fs.FS, error) {
+	names, err := s.ReadDir(overridesDir)
+	if err != nil && !tree.IsNotExist(err) && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	files := fstest.MapFS{}
+	for _, n := range names {
+		if path.Ext(n) != ".toml" {
+			continue
+		}
+		text, err := s.ReadFile(path.Join(overridesDir, n), maxConfig)
+		if err != nil {
+			return nil, err
+		}
+		files[n] = &fstest.MapFile{Data: text, Mode: 0o600}
+	}
+	return files, nil
+}

@@ -176,7 +176,7 @@ func (p *Policy) add(file string, text []byte) error {
 		for _, later := range rules[i+1:] {
 			if r.shadowedBy(later) {
 				return fmt.Errorf("load policy %q: line %d: never decides: %q has the same path and comes later",
-					r, r.line, later)
+					r, r.line, later.name)
 			}
 		}
 	}

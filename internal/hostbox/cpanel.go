@@ -49,6 +49,9 @@ func (w *world) writeCPanel(m *image, phpv string) {
 		for _, s := range a.sites {
 			m.file(dir+"/"+s.host, 0o644, w.userdata(a, s))
 			m.file(dir+"/"+s.host+".php-fpm.yaml", 0o644, "---\n_is_present: 1\n")
+			if s.tls {
+				m.file(dir+"/"+s.host+"_SSL", 0o644, strings.Replace(w.userdata(a, s), "port: 80\n", "port: 443\n", 1))
+			}
 		}
 	}
 	// Not accounts: cPanel's own file, and what a terminated customer left behind.
@@ -192,6 +195,7 @@ TypesConfig /etc/mime.types
 DirectoryIndex index.php index.html
 DocumentRoot "/var/www/html"
 Listen 0.0.0.0:80
+Listen 0.0.0.0:443
 LogFormat "%h %l %u %t \"%r\" %>s %b" common
 
 <Directory "/">
@@ -214,7 +218,11 @@ LogFormat "%h %l %u %t \"%r\" %>s %b" common
 `)
 	for _, a := range w.accounts {
 		for _, s := range a.sites {
-			t.WriteString(w.cpanelHost(a, s))
+			text := w.cpanelHost(a, s)
+			t.WriteString(text)
+			if s.tls {
+				t.WriteString(secure(text, "    "))
+			}
 		}
 	}
 	m.system(etc+"/conf/httpd.conf", 0o644, t.String())

@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,8 @@ type Box struct {
 	Panel string
 
 	world *world
+	cert  string         // key and certificate, PEM
+	trust *x509.CertPool // the certificate
 	phpv  string
 	log   io.Writer
 
@@ -128,6 +131,9 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 		return nil, err
 	}
 	b := &Box{Panel: spec.Panel, world: newWorld(spec.Panel, spec.Accounts), phpv: phpv, log: spec.Log}
+	if b.cert, b.trust, err = b.world.makeCert(); err != nil {
+		return nil, fmt.Errorf("start box: %w", err)
+	}
 	if err := b.boot(ctx); err != nil {
 		return nil, fmt.Errorf("start box: %w", err)
 	}

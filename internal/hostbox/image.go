@@ -88,10 +88,11 @@ func (b *Box) writeImage(out io.Writer, binary string) error {
 	w := b.world
 	// What the machine's own directories already are must not be written again.
 	m := &image{tw: tar.NewWriter(out), made: map[string]bool{}}
-	for _, d := range []string{"/etc", "/var", "/var/lib", "/usr", "/usr/local", "/usr/local/bin", "/run", "/opt", "/usr/sbin"} {
+	for _, d := range []string{"/etc", "/etc/ssl", "/etc/ssl/private", "/var", "/var/lib", "/usr", "/usr/local", "/usr/local/bin", "/run", "/opt", "/usr/sbin"} {
 		m.made[d] = true
 	}
 	w.writeSystem(m)
+	m.system(certFile, 0o600, b.cert)
 	if binary != "" {
 		exe, err := os.ReadFile(binary)
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 func modules() []string {
 	return strings.Fields(`mpm_event authn_core authn_file authz_core authz_host authz_user access_compat auth_basic
 		alias autoindex dir env expires filter headers mime negotiation reqtimeout rewrite setenvif
-		cgid suexec proxy proxy_fcgi`)
+		cgid suexec proxy proxy_fcgi ssl`)
 }
 
 func loadModule(name string) string {
@@ -88,7 +88,7 @@ LogFormat "%v:%p %h %l %u %t \"%r\" %>s %O" vhost_combined
 IncludeOptional conf-enabled/*.conf
 IncludeOptional sites-enabled/*.conf
 `)
-	m.system(etc+"/ports.conf", 0o644, "Listen 80\n")
+	m.system(etc+"/ports.conf", 0o644, "Listen 80\n<IfModule ssl_module>\n\tListen 443\n</IfModule>\n")
 	m.system(etc+"/mods-available/mpm_event.conf", 0o644, mpm)
 	m.system(etc+"/mods-available/mime.conf", 0o644, "TypesConfig /etc/mime.types\n")
 	m.system(etc+"/mods-available/dir.conf", 0o644, "DirectoryIndex index.html index.php\n")
@@ -111,7 +111,11 @@ IncludeOptional sites-enabled/*.conf
 	m.link(etc+"/sites-enabled/000-default.conf", "../sites-available/000-default.conf")
 	for _, a := range w.accounts {
 		for _, s := range a.sites {
-			m.system(etc+"/sites-available/"+s.host+".conf", 0o644, w.plainHost(a, s))
+			text := w.plainHost(a, s)
+			if s.tls {
+				text += secure(text, "\t")
+			}
+			m.system(etc+"/sites-available/"+s.host+".conf", 0o644, text)
 			m.link(etc+"/sites-enabled/"+s.host+".conf", "../sites-available/"+s.host+".conf")
 		}
 	}
@@ -158,7 +162,7 @@ chdir = /
 `, a.name, w.webGroup, a.socket())
 }
 
-// startWeb is the script that starts both servers. Each returns when its sockets are there.
+// startWeb is the script that starts both servers. PHP-FPM is ready when it ends, Apache soon after.
 func (w *world) startWeb(phpv string) string {
 	if w.panel == "cpanel" {
 		return `mkdir -p /run/php /run/apache2

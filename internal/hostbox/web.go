@@ -2,6 +2,7 @@ package hostbox
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -17,10 +18,35 @@ import (
 // maxBody is how much of an answer Get keeps, in bytes.
 const maxBody = 1 << 20
 
+// maxStart is how long Apache may take to start.
+const maxStart = 30 * time.Second
+
 // StartWeb starts PHP-FPM and Apache. Both have their sockets when it returns.
 func (b *Box) StartWeb(ctx context.Context) error {
-	_, err := b.Run(ctx, b.world.startWeb(b.phpv))
-	return err
+	if _, err := b.Run(ctx, b.world.startWeb(b.phpv)); err != nil {
+		return err
+	}
+	// PHP-FPM's starter waits for its daemon, Apache's does not: it is ready when its file tells its process and its
+	// port answers.
+	ctx, cancel := context.WithTimeout(ctx, maxStart)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		pid, err := os.ReadFile(b.PathInHost("/run/apache2/apache2.pid"))
+		if err == nil && len(pid) > 0 {
+			conn, err := b.dial(80)
+			if err == nil {
+				return conn.Close()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := b.Run(context.WithoutCancel(ctx), "tail -n 5 /var/log/apache2/error*log")
+			return fmt.Errorf("wait for Apache: %w: %s", ctx.Err(), log)
+		case <-tick.C:
+		}
+	}
 }
 
 // StopWeb ends Apache and PHP-FPM and waits for the end of both.
@@ -47,7 +73,17 @@ func (b *Box) ReloadWeb(ctx context.Context) error {
 // Get sends one real HTTP request, as a visitor would, to the box's web server. path is sent as it is, percent-encoded
 // by the caller. A redirect is an answer. The body is cut at 1 MiB.
 func (b *Box) Get(ctx context.Context, host, path string) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
+	return b.get(ctx, "http://"+host+path, 80)
+}
+
+// GetTLS is Get over TLS, with the host as the server name. The named accounts' sites have it: all of them on a
+// cPanel-shaped box, some on a plain one. It trusts the box's own certificate and no other.
+func (b *Box) GetTLS(ctx context.Context, host, path string) (status int, body string, err error) {
+	return b.get(ctx, "https://"+host+path, 443)
+}
+
+func (b *Box) get(ctx context.Context, url string, port int) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -55,7 +91,8 @@ func (b *Box) Get(ctx context.Context, host, path string) (status int, body stri
 	transport := &http.Transport{
 		DisableKeepAlives:  true,
 		DisableCompression: true,
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return b.dial(80) },
+		DialContext:        func(context.Context, string, string) (net.Conn, error) { return b.dial(port) },
+		TLSClientConfig:    &tls.Config{RootCAs: b.trust},
 	}
 	client := &http.Client{
 		Transport:     transport,

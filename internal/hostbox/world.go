@@ -3,6 +3,7 @@ package hostbox
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"rightful"
 )
@@ -21,6 +22,7 @@ type world struct {
 }
 
 type account struct {
+	panel string
 	name  string
 	uid   int // and the gid of the group of the same name
 	home  string
@@ -38,6 +40,7 @@ type site struct {
 	docroot string
 	linkTo  string // where docroot is a link: its target, relative to the docroot's directory
 	variant int    // of the contents
+	tls     bool   // it answers on port 443 too
 }
 
 var names = [...]string{
@@ -67,7 +70,7 @@ func newWorld(panel string, n int) *world {
 }
 
 func newAccount(panel, name string, i int) *account {
-	a := &account{name: name, uid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
+	a := &account{panel: panel, name: name, uid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
 	if name == "dave" {
 		a.home, a.cgi = "/home2/"+name, false // suEXEC stays below /home
 	}
@@ -124,6 +127,8 @@ func (a *account) add(s *site) {
 	if s.kind == "main" {
 		s.aliases = append(s.aliases, "mail."+s.host)
 	}
+	// On a plain server only some bothered; beyond the named accounts a certificate would grow without need.
+	s.tls = a.uid < firstUID+len(names) && (a.panel == "cpanel" || s.kind == "main" && s.variant%2 == 0)
 	a.sites = append(a.sites, s)
 }
 
@@ -163,6 +168,9 @@ func (w *world) truth() []rightful.Account {
 				Name: s.host, Domains: s.domains(), DocRoot: s.docroot, Web: w.web,
 				PHP:    rightful.PHP{Handler: "fpm", Identity: id},
 				Listen: []string{"http://" + w.listen()},
+			}
+			if s.tls {
+				site.Listen = append(site.Listen, "https://"+strings.TrimSuffix(w.listen(), "80")+"443")
 			}
 			if a.cgi {
 				site.CGI, site.CGIAs = []string{s.docroot + "/cgi-bin"}, id

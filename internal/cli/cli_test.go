@@ -262,6 +262,32 @@ func TestFlagsBeatVariablesBeatTheFile(t *testing.T) {
 	}
 }
 
+func TestQuietSaysOnlyWhatIsWrongAndVerboseSaysMore(t *testing.T) {
+	for flag, want := range map[string]string{
+		"--quiet":       "error: bad \\n end\n",
+		"--json":        "warning: bob\\nerror: forged\nnote\nerror: bad \\n end\n",
+		"--verbose":     "warning: bob\\nerror: forged\nnote\ndetail 7\nerror: bad \\n end\n",
+		"--quiet=false": "warning: bob\\nerror: forged\nnote\nerror: bad \\n end\n",
+	} {
+		var errs bytes.Buffer
+		env := Env{Stdout: io.Discard, Stderr: &errs, Args: []string{"try", flag}, Getenv: func(string) string { return "" }}
+		run(t.Context(), env, []func(*app) *cobra.Command{func(a *app) *cobra.Command {
+			return a.command(verb{use: "try", bare: true, run: func(context.Context, []string) error {
+				p := a.begin("try", "entries", 3)
+				defer p.End()
+				a.warn("%s", "bob\nerror: forged")
+				a.note("note")
+				a.detail("detail %d", 7)
+				p.Add(3)
+				return errors.New("bad \n end")
+			}})
+		}})
+		if diff := cmp.Diff(want, errs.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", flag, diff)
+		}
+	}
+}
+
 func TestNearNamesAreSuggestedNearestFirst(t *testing.T) {
 	names := []string{"alice", "bob", "bobby", "carol", "carl", "dave", "a"}
 	for word, want := range map[string][]string{

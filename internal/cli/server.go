@@ -9,7 +9,6 @@ import (
 	"testing/fstest"
 
 	"rightful/internal/panel"
-	"rightful/internal/term"
 	"rightful/internal/tree"
 )
 
@@ -74,7 +73,7 @@ func (a *app) argsBut(word string) []string {
 // warnIssues says what is wrong with the panel's files.
 func (a *app) warnIssues(issues []panel.Issue) {
 	for _, i := range issues {
-		a.warn("%s", term.Clean(i.String()))
+		a.warn("%s", i)
 	}
 }
 

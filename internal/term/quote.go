@@ -1,7 +1,7 @@
 // Package term is the way to a person: escaped names, aligned tables, a status line, a question.
 //
 // It knows that names are bytes chosen by customers. It promises that no byte of a name that went through [Quote],
-// [Shell] or [Clean] can move a cursor, set a title or answer for the user, that quoting loses nothing ([Unquote] gives
+// [Shell], [Line] or [Clean] can move a cursor, set a title or answer for the user, that quoting loses nothing ([Unquote] gives
 // the bytes back), that columns line up by display width, and that one goroutine owns the terminal, so that the status
 // line and other output never mix. It refuses to draw a status line where nobody looks, and to ask where nobody can
 // answer. Colour only repeats what the text says.
@@ -144,6 +144,11 @@ func Clean(s string) string {
 		s = s[n:]
 	}
 	return b.String()
+}
+
+// Line is [Clean] for text that must stay on one line, so that a name cannot forge the next one.
+func Line(s string) string {
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(Clean(s))
 }
 
 func printable(s string) bool {

@@ -157,11 +157,11 @@ func (t *Terminal) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Say writes a line to standard error, made harmless by [Clean].
+// Say writes one line to standard error, made harmless by [Line].
 func (t *Terminal) Say(s string) {
 	t.do(func() {
 		t.clear()
-		io.WriteString(t.o.Err, strings.TrimRight(Clean(s), "\n")+"\n")
+		io.WriteString(t.o.Err, Line(s)+"\n")
 	})
 }
 

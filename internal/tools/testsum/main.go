@@ -64,6 +64,7 @@ func summarize(r io.Reader, w io.Writer) (bool, error) {
 			continue
 		case "build-fail":
 			fmt.Fprintf(w, "--- does not build: %s\n%s", k.pkg, text(output[k]))
+			delete(output, k)
 		case "fail":
 			switch {
 			case e.Test != "":

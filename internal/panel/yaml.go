@@ -122,8 +122,7 @@ func (p *yamlParser) block(indent, depth int) (out node) {
 			return out
 		}
 		if out.items != nil {
-			p.fail("a list and a map are mixed")
-			return out
+			return out // the next key of the map that holds this list
 		}
 		if out.fields == nil {
 			out.fields = map[string]node{}

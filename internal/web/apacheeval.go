@@ -16,8 +16,13 @@ import (
 const (
 	maxIncludeDepth = 20
 	maxFileSize     = 512 << 20
-	maxIncludes     = 200_000
-	maxDirectives   = 20_000_000
+	maxIncludes     = 300_000
+	maxDirectives   = 10_000_000
+	// Only a configuration that includes itself is both deep and wide.
+	deep            = 6
+	maxDeepIncludes = 10_000
+	// Variables and macro parameters can double at each step.
+	maxExpanded = 64 << 20
 )
 
 // evaluator turns parsed files into the tree that Apache would act on: includes spliced in, conditions decided,
@@ -31,6 +36,8 @@ type evaluator struct {
 	macros     map[string]*Directive
 	parsed     map[string][]Directive
 	includes   int
+	deep       int
+	expanded   int // bytes
 	directives int
 	stopped    bool
 }
@@ -140,12 +147,15 @@ func (e *evaluator) expand(d Directive) Directive {
 		b.WriteString(s[:i])
 		b.WriteString(v)
 		s = s[i+n+1:]
-		if b.Len() > maxLine {
-			e.problem(&d, "line is longer than Apache accepts")
+		if b.Len() > maxLine/16 {
+			e.problem(&d, "line is longer than any real one")
 			return d
 		}
 	}
 	b.WriteString(s)
+	if !e.grow(&d, b.Len()) {
+		return d
+	}
 	d.Raw = b.String()
 	d.Args = splitArgs(d.Raw)
 	return d
@@ -189,11 +199,7 @@ func (e *evaluator) include(out []Directive, d *Directive, depth int) []Directiv
 
 // includePath includes a file, or everything below a directory in order of names.
 func (e *evaluator) includePath(out []Directive, name string, d *Directive, depth int, optional bool) []Directive {
-	if e.includes++; e.includes > maxIncludes {
-		if !e.stopped {
-			e.problem(d, "configuration includes too many files: stopped here")
-		}
-		e.stopped = true
+	if e.endless(d, depth) {
 		return out
 	}
 	if _, ok := e.parsed[name]; !ok {
@@ -219,6 +225,28 @@ func (e *evaluator) includePath(out []Directive, name string, d *Directive, dept
 	return e.eval(out, e.load(name, d), depth+1)
 }
 
+// grow counts replaced text, and stops everything when there is more than any real configuration has.
+func (e *evaluator) grow(d *Directive, n int) bool {
+	if e.expanded += n; e.expanded > maxExpanded && !e.stopped {
+		e.problem(d, "configuration is endless: stopped here")
+		e.stopped = true
+	}
+	return !e.stopped
+}
+
+// endless counts an include or macro, and stops everything when there are more than any real configuration has.
+func (e *evaluator) endless(d *Directive, depth int) bool {
+	e.includes++
+	if depth >= deep {
+		e.deep++
+	}
+	if !e.stopped && (e.includes > maxIncludes || e.deep > maxDeepIncludes) {
+		e.problem(d, "configuration is endless: stopped here")
+		e.stopped = true
+	}
+	return e.stopped
+}
+
 // use expands a macro of mod_macro: parameters are replaced as text, the longest name first.
 func (e *evaluator) use(out []Directive, d *Directive, depth int) []Directive {
 	m := e.macros[strings.ToLower(d.Arg(0))]
@@ -231,6 +259,8 @@ func (e *evaluator) use(out []Directive, d *Directive, depth int) []Directive {
 		return out
 	case depth >= maxIncludeDepth:
 		e.problem(d, "macros are nested too deeply")
+		return out
+	case e.endless(d, depth):
 		return out
 	}
 	type param struct{ name, value string }
@@ -245,16 +275,23 @@ func (e *evaluator) use(out []Directive, d *Directive, depth int) []Directive {
 	for _, p := range ps {
 		pairs = append(pairs, p.name, p.value)
 	}
-	return e.eval(out, substitute(m.Body, strings.NewReplacer(pairs...)), depth+1)
+	return e.eval(out, e.substitute(m.Body, strings.NewReplacer(pairs...)), depth+1)
 }
 
-func substitute(ds []Directive, r *strings.Replacer) []Directive {
+func (e *evaluator) substitute(ds []Directive, r *strings.Replacer) []Directive {
 	out := slices.Clone(ds)
 	for i := range out {
+		if !e.grow(&out[i], len(out[i].Raw)) {
+			return nil
+		}
 		out[i].Name = r.Replace(out[i].Name)
 		out[i].Raw = r.Replace(out[i].Raw)
+		if len(out[i].Raw) > maxLine/16 {
+			e.problem(&out[i], "line is longer than any real one")
+			out[i].Raw = ""
+		}
 		out[i].Args = splitArgs(out[i].Raw)
-		out[i].Body = substitute(out[i].Body, r)
+		out[i].Body = e.substitute(out[i].Body, r)
 	}
 	return out
 }

@@ -185,6 +185,15 @@ func (p *Policy) add(file string, text []byte) error {
 	}
 	p.maildir = maildir
 	p.rules = append(p.rules, rules...)
+	comps := 0
+	for _, r := range p.rules {
+		for i := range r.patterns {
+			comps += len(r.patterns[i].comps)
+		}
+	}
+	if comps > maxPositions {
+		return fmt.Errorf("load policy %q: more than %d components in all paths", file, maxPositions)
+	}
 	return nil
 }
 

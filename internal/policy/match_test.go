@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"rightful"
@@ -290,4 +291,28 @@ func BenchmarkJudge(b *testing.B) {
 			b.Fatal("not right")
 		}
 	}
+}
+
+func TestManyWalksShareOnePolicy(t *testing.T) {
+	p := mustLoad(t, "cpanel")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			bd := bindingOf("fileprotect")
+			bd.Home = fmt.Sprintf("/home/u%d", i)
+			bd.DocRoots = []string{bd.Home + "/public_html"}
+			b, err := p.Bind(bd)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for j := range 100 {
+				r := ruleFor(b, fmt.Sprintf("%s/public_html/a%d/.git/x%d/y", bd.Home, j, j%3), rightful.KindFile)
+				if r == nil || r.Name != "private-trees" {
+					t.Errorf("rule %v, want private-trees", r)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

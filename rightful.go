@@ -67,7 +67,8 @@ type Site struct {
 
 // PHP tells how a site runs PHP.
 type PHP struct {
-	// Handler is "fpm", "suphp", "lsapi", "fcgid", "cgi", "itk", "ruid2", "dso" (mod_php) or "none".
+	// Handler is "fpm", "suphp", "lsapi", "fcgid", "cgi", "itk", "ruid2", "dso" (mod_php) or "none"; "unknown" where the
+	// configuration does not tell, and then the identity is only a guess.
 	Handler string `json:"handler"`
 	Identity
 }

@@ -155,8 +155,9 @@ func Read(s *tree.Server, o Options) (*Server, error) {
 
 // reader holds what the panels share while they read.
 type reader struct {
-	s   *tree.Server
-	out *Server
+	s     *tree.Server
+	out   *Server
+	pools web.PoolIndex
 }
 
 func (r *reader) issue(i Issue) { r.out.Issues = append(r.out.Issues, i) }

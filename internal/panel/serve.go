@@ -40,6 +40,7 @@ func (r *reader) readWeb(o Options, cpanel bool) {
 	}
 	pools, more := web.ReadPools(r.s)
 	r.out.Pools = pools
+	r.pools = web.IndexPools(pools)
 	for _, p := range append(problems, more...) {
 		i := Issue{File: p.File, Line: p.Line, Problem: Syntax, Msg: p.Msg}
 		if p.Unreadable {
@@ -147,7 +148,7 @@ func (r *reader) php(c *web.ApacheConfig, v *web.VHost, as, cgi rightful.Identit
 	h := c.PHP(v)
 	switch h.Kind {
 	case "fpm":
-		pool, ok := web.PoolFor(r.out.Pools, h.Backend)
+		pool, ok := r.pools.For(h.Backend)
 		if !ok {
 			r.issue(Issue{File: h.File, Line: h.Line, Problem: NoPool, Msg: fmt.Sprintf("no pool file answers for %q alone", h.Backend)})
 			return rightful.PHP{Handler: "unknown", Identity: as}

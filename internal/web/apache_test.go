@@ -212,8 +212,18 @@ func TestPoolsAreRead(t *testing.T) {
 	if len(problems) != 1 || problems[0].Line != 5 {
 		t.Errorf("problems: %+v", problems)
 	}
-	if p, ok := PoolFor(pools, "unix:/run/php/alice.sock"); !ok || p.Name != "alice" {
+	if p, ok := IndexPools(pools).For("unix:/run/php/alice.sock"); !ok || p.Name != "alice" {
 		t.Errorf("pool of the socket: %+v", p)
+	}
+}
+
+func TestASocketOfTwoPoolsIsNeithers(t *testing.T) {
+	x := IndexPools([]Pool{{Name: "a", User: "a", Listen: "unix:/s"}, {Name: "b", User: "b", Listen: "unix:/s"}, {Name: "c", User: "a", Listen: "unix:/s"}})
+	if p, ok := x.For("unix:/s"); ok {
+		t.Errorf("pool %+v", p)
+	}
+	if _, ok := x.For(""); ok {
+		t.Error("a pool without a socket was found")
 	}
 }
 
@@ -356,9 +366,7 @@ func FuzzPools(f *testing.F) {
 	f.Add("[]\n=\nuser='\nlisten=[\nlisten=:")
 	f.Fuzz(func(t *testing.T, text string) {
 		pools, _ := ParsePools("f", text)
-		for i := range pools {
-			PoolFor(pools, pools[i].Listen)
-		}
+		IndexPools(pools)
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 const (
 	maxIncludeDepth = 20
 	maxFileSize     = 512 << 20
-	maxIncludes     = 300_000
+	maxIncludes     = 1_000_000
 	maxDirectives   = 10_000_000
 	// Only a configuration that includes itself is both deep and wide.
 	deep            = 6
@@ -176,6 +176,10 @@ func (e *evaluator) include(out []Directive, d *Directive, depth int) []Directiv
 	}
 	optional := d.Is("IncludeOptional")
 	for _, arg := range d.Args {
+		// A pattern that matches nothing costs as much as one that does.
+		if e.endless(d, depth) {
+			return out
+		}
 		name := e.relative(arg)
 		if !strings.ContainsAny(name, `*?[`) {
 			out = e.includePath(out, name, d, depth, optional)
@@ -308,6 +312,7 @@ func (e *evaluator) holds(d *Directive) bool {
 		_, ok := e.defines[strings.ToLower(arg)]
 		return ok != not
 	case "iffile":
+		e.includes++
 		_, err := e.s.Stat(e.relative(arg))
 		return (err == nil) != not
 	case "ifversion":

@@ -148,17 +148,30 @@ func listenSocket(v string) string {
 	return "tcp:" + tcpHost(addr) + ":" + port
 }
 
-// PoolFor finds the pool that answers on a backend. Of several that claim one socket none is the answer.
-func PoolFor(pools []Pool, backend string) (*Pool, bool) {
-	var found *Pool
+// PoolIndex finds pools by their sockets.
+type PoolIndex map[string]*Pool
+
+// IndexPools makes the index. Of several pools that claim one socket for different users none is in it.
+func IndexPools(pools []Pool) PoolIndex {
+	index := make(PoolIndex, len(pools))
 	for i := range pools {
-		if pools[i].Listen != backend || backend == "" {
+		p := &pools[i]
+		if p.Listen == "" {
 			continue
 		}
-		if found != nil && (found.User != pools[i].User || found.Group != pools[i].Group) {
-			return nil, false
+		have, ok := index[p.Listen]
+		switch {
+		case !ok:
+			index[p.Listen] = p
+		case have != nil && (have.User != p.User || have.Group != p.Group):
+			index[p.Listen] = nil
 		}
-		found = &pools[i]
 	}
-	return found, found != nil
+	return index
+}
+
+// For finds the pool that answers on a backend of [PHPHandler].
+func (x PoolIndex) For(backend string) (*Pool, bool) {
+	p := x[backend]
+	return p, p != nil
 }

@@ -36,14 +36,14 @@ func (l testLog) Write(p []byte) (int, error) {
 // eventually polls until ok holds; the kernel does what it does after a close in its own time.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("after 10 s still not so: %s", what)
+			t.Fatalf("after a minute still not so: %s", what)
 		}
 	}
 }

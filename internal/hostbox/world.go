@@ -27,7 +27,7 @@ type account struct {
 	uid   int // and the gid of the group of the same name
 	home  string
 	sites []*site
-	cgi   bool // CGI scripts run by suEXEC
+	cgi   bool // it has CGI scripts, run by suEXEC
 }
 
 // A site's kind is cPanel's: main, sub or addon. A plain server makes no difference between them.
@@ -141,6 +141,9 @@ func (s *site) domains() []string {
 	return all
 }
 
+// suexec reports whether the account's virtual hosts name it to suEXEC.
+func (w *world) suexec(a *account) bool { return a.cgi || w.panel == "cpanel" }
+
 // socket is where the account's PHP-FPM pool listens.
 func (a *account) socket() string { return "/run/php/" + a.name + ".sock" }
 
@@ -173,7 +176,11 @@ func (w *world) truth() []rightful.Account {
 				site.Listen = append(site.Listen, "https://"+strings.TrimSuffix(w.listen(), "80")+"443")
 			}
 			if a.cgi {
-				site.CGI, site.CGIAs = []string{s.docroot + "/cgi-bin"}, id
+				site.CGI = []string{s.docroot + "/cgi-bin"}
+			}
+			site.CGIAs = w.web
+			if w.suexec(a) {
+				site.CGIAs = id
 			}
 			t.Sites = append(t.Sites, site)
 		}

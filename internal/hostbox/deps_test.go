@@ -29,7 +29,8 @@ func TestInstallDepsTouchesNoServer(t *testing.T) {
 		if code, out := try(); code != 0 || !strings.Contains(out, "all there") {
 			t.Skipf("needs every package that scripts/install-deps names: exit code %d: %s", code, out)
 		}
-		if _, err := b.Run(ctx, `dpkg --force-depends --remove attr >/dev/null
+		if _, err := b.Run(ctx, `sed -i '/^Package: attr$/,/^$/ s/^Status: .*/Status: deinstall ok config-files/' /var/lib/dpkg/status
+			echo 'Acquire::Retries "0";' >/etc/apt/apt.conf.d/00no-retries
 			printf '#!/bin/sh\nexit 104\n' >/usr/sbin/policy-rc.d
 			chmod 0700 /usr/sbin/policy-rc.d`); err != nil {
 			t.Fatal(err)

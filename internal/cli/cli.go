@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"rightful/internal/config"
+	"rightful/internal/panel"
 	"rightful/internal/term"
 
 	"github.com/spf13/cobra"
@@ -42,6 +43,12 @@ type Env struct {
 // verbs are the constructors of all verbs, in the order of help.
 var verbs = []func(*app) *cobra.Command{
 	newAccounts,
+	newCheck,
+	newFix,
+	newPlan,
+	newResume,
+	newUndo,
+	newRuns,
 	newPolicy,
 	newVersion,
 	newCompletion,
@@ -57,6 +64,8 @@ type app struct {
 	cmd string
 	// load fills cfg; completion calls it, as no verb runs then.
 	load func(bare bool) error
+	// users are those of the server that was read, to show ids as names; nil before.
+	users *panel.Users
 	// started is set once a verb runs: errors before that are wrong usage.
 	started bool
 }

@@ -21,6 +21,7 @@ func (a *app) readPanel(s *tree.Server) (*panel.Server, error) {
 	if err != nil {
 		return nil, fail(exitCannot, err, "--root DIR")
 	}
+	a.users = ps.Users
 	if len(ps.Accounts) == 0 {
 		a.warnIssues(ps.Issues)
 		return nil, fail(exitCannot, fmt.Errorf("find accounts on %q: none", s.Dir()), "--root DIR", "--web-config FILE")

@@ -34,7 +34,7 @@ type Judgement struct {
 // Progress says how far a run has come.
 type Progress struct {
 	Stage, Stages int
-	Done, Total   int    // changes
+	Total         int    // changes
 	Doing         string // "changing", "verifying", "taking back"
 }
 
@@ -43,8 +43,6 @@ type Options struct {
 	Server *tree.Server
 	// Verify judges each stage; nil means that entries are only read back.
 	Verify Verifier
-	// ReportOnly: a site that gets worse is reported and nothing is taken back. Undo works so.
-	ReportOnly bool
 	// Canary is the account to change first; empty means the first whose site is predicted to be cured.
 	Canary string
 	// Jobs is how many accounts are changed at once; 0 means 4.
@@ -53,8 +51,9 @@ type Options struct {
 	SystemUID uint32
 	By        string
 	Command   string
-	Progress  func(Progress)
-	stepped   func() // see applier
+	Progress  func(Progress) // called when a stage begins, verifies or takes back; nil for nobody
+	Changed   func(n int)    // called as changes are made; nil for nobody
+	stepped   func()         // see applier
 }
 
 // A runner carries one run.
@@ -66,8 +65,7 @@ type runner struct {
 	header outcomeHeader
 	prior  *outcome          // what an earlier attempt did, when resuming
 	back   map[string]string // accounts whose take-back was cut short, and why they are taken back
-	done   atomic.Int64
-	stages [][]int // accounts, as indexes into the plan
+	stages [][]int           // accounts, as indexes into the plan
 
 	mu      sync.Mutex
 	status  []status // by change
@@ -182,6 +180,9 @@ func newRunner(s *State, p *Plan, o Options, h outcomeHeader) *runner {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
+	if o.Changed == nil {
+		o.Changed = func(int) {}
+	}
 	return &runner{
 		Options: o, state: s, plan: p, header: h,
 		status: make([]status, p.Changes), touched: map[int]rightful.Meta{},
@@ -214,7 +215,7 @@ func (r *runner) chooseCanary() error {
 	}
 	for i := range r.plan.Accounts {
 		if a := &r.plan.Accounts[i]; a.Account == r.Canary {
-			if r.Verify != nil && !r.ReportOnly && !a.Cures() && r.cures() {
+			if r.Verify != nil && !a.Cures() && r.cures() {
 				return fmt.Errorf("choose canary %q: %w", r.Canary, ErrPoorCanary)
 			}
 			return nil
@@ -244,7 +245,7 @@ func (r *runner) cut() [][]int {
 			order = append(order, i)
 		}
 	}
-	if r.ReportOnly || r.Verify == nil {
+	if r.Verify == nil {
 		return [][]int{order}
 	}
 	var stages [][]int
@@ -272,7 +273,7 @@ func (r *runner) all(ctx context.Context) error {
 }
 
 func (r *runner) progress(stage int, doing string) {
-	r.Progress(Progress{Stage: stage + 1, Stages: len(r.stages), Done: int(r.done.Load()), Total: r.plan.Changes, Doing: doing})
+	r.Progress(Progress{Stage: stage + 1, Stages: len(r.stages), Total: r.plan.Changes, Doing: doing})
 }
 
 // stage changes the accounts of one stage, verifies them, and takes back what got worse.
@@ -285,7 +286,7 @@ func (r *runner) stage(ctx context.Context, i int) error {
 		return err
 	}
 	r.progress(i, "changing")
-	if err := r.parallel(ctx, r.stages[i], func(a int) error { return r.account(ctx, i, a) }); err != nil {
+	if err := r.parallel(ctx, r.stages[i], func(a int) error { return r.account(ctx, a) }); err != nil {
 		return err
 	}
 	var stop error
@@ -331,9 +332,6 @@ func (r *runner) judge(ctx context.Context, i int, st *rightful.Stage, js []Judg
 		st.Cured = append(st.Cured, j.Cured...)
 		st.Worse = append(st.Worse, j.Worse...)
 		st.Unverified = append(st.Unverified, j.Unverified...)
-		if r.ReportOnly {
-			continue
-		}
 		a := slices.IndexFunc(r.plan.Accounts, func(p PlanAccount) bool { return p.Account == j.Account })
 		if a < 0 {
 			continue
@@ -416,13 +414,13 @@ func (r *runner) parallel(ctx context.Context, accounts []int, fn func(int) erro
 const batchSize = 512
 
 // account makes the changes of one account, in order.
-func (r *runner) account(ctx context.Context, stage, a int) error {
+func (r *runner) account(ctx context.Context, a int) error {
 	ap := newApplier(r.Server, r.SystemUID, r.stepped)
 	defer ap.close()
 	if r.back[r.plan.Accounts[a].Account] != "" {
 		return nil
 	}
-	b := batch{r: r, ap: ap, ctx: ctx, ph: applying, stage: stage}
+	b := batch{r: r, ap: ap, ctx: ctx, ph: applying}
 	err := r.plan.Each(a, func(seq int, c *rightful.Change) error {
 		t := target{Change: c, from: c.Before, to: c.After, content: c.Content, byHandle: r.plan.Verb == VerbUndo}
 		if r.prior != nil {
@@ -431,7 +429,7 @@ func (r *runner) account(ctx context.Context, stage, a int) error {
 			case stBegun:
 				t.resuming = true
 			default:
-				r.done.Add(1)
+				r.Changed(1)
 				return nil
 			}
 		}
@@ -470,13 +468,12 @@ func (r *runner) takeBack(ctx context.Context, a int) error {
 
 // A batch is announced and synced as a whole before the first of its changes is made.
 type batch struct {
-	r     *runner
-	ap    *applier
-	ctx   context.Context
-	ph    phase
-	stage int
-	seqs  []int
-	ts    []target
+	r    *runner
+	ap   *applier
+	ctx  context.Context
+	ph   phase
+	seqs []int
+	ts   []target
 }
 
 func (b *batch) add(seq int, t target) error {
@@ -519,8 +516,8 @@ func (b *batch) flush() error {
 			}
 		}
 		r.mu.Unlock()
-		if n := r.done.Add(1); n%256 == 0 {
-			r.progress(b.stage, map[phase]string{applying: "changing", reverting: "taking back"}[b.ph])
+		if b.ph == applying {
+			r.Changed(1)
 		}
 	}
 	b.seqs, b.ts = b.seqs[:0], b.ts[:0]

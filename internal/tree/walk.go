@@ -125,7 +125,7 @@ type Dir struct {
 	rel   []byte
 	names []nameRef
 	arena []byte
-	subs  []nameRef
+	subs  []subdir
 }
 
 // Rel is the path relative to the base, "" for the base.
@@ -154,6 +154,12 @@ func (d *Dir) Peek(name string) (rightful.Meta, rightful.Kind, error) {
 type nameRef struct {
 	off uint32
 	len uint16
+}
+
+// subdir is a subdirectory to enter, and the inode that it was when it was met.
+type subdir struct {
+	nameRef
+	ino uint64
 }
 
 func (r nameRef) bytes(arena []byte) []byte { return arena[r.off : r.off+uint32(r.len)] }
@@ -276,7 +282,7 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 			return err
 		}
 		if descend && e.Kind == rightful.KindDir {
-			d.subs = append(d.subs, r)
+			d.subs = append(d.subs, subdir{r, e.Ino})
 		}
 	}
 	for i, r := range d.subs {
@@ -315,7 +321,7 @@ func (w *walker) reopenParent(parent *Dir, child int) {
 }
 
 // sub opens and visits one subdirectory of d.
-func (w *walker) sub(d *Dir, r nameRef) error {
+func (w *walker) sub(d *Dir, r subdir) error {
 	name := r.bytes(d.arena)
 	rel := append(append([]byte{}, d.rel...), '/')
 	if len(d.rel) == 0 {
@@ -334,6 +340,11 @@ func (w *walker) sub(d *Dir, r nameRef) error {
 	if err != nil {
 		unix.Close(fd)
 		fail("", err)
+		return nil
+	}
+	if st.Ino != r.ino {
+		unix.Close(fd)
+		fail(CauseChanged, nil)
 		return nil
 	}
 	if w.b.crosses(fd, &st) {
@@ -477,4 +488,15 @@ func (e *Entry) readProc(fd int) (err error) {
 	}
 	e.caps, err = getxattr(p, XattrCaps)
 	return err
+}
+
+// PeekTarget stats what an entry of the directory leads to, links followed as a web server would follow them. It is
+// for verdicts only: nothing may be changed on the strength of it.
+func (d *Dir) PeekTarget(name string) (rightful.Meta, rightful.Kind, error) {
+	cs, err := d.w.b.s.Trace(rightful.JoinPath(rightful.JoinPath(d.w.b.path, d.Rel()), name))
+	if err != nil {
+		return rightful.Meta{}, 0, err
+	}
+	last := cs[len(cs)-1]
+	return last.Meta, last.Stat.Kind, nil
 }

@@ -1,0 +1,353 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"rightful"
+	"rightful/internal/panel"
+	"rightful/internal/policy"
+	"rightful/internal/tree"
+)
+
+// The problems, as findings name them. Catalogue explains each.
+const (
+	WrongOwner        rightful.Problem = "wrong-owner"
+	WrongGroup        rightful.Problem = "wrong-group"
+	TooOpen           rightful.Problem = "too-open"
+	TooClosed         rightful.Problem = "too-closed"
+	WrongACL          rightful.Problem = "wrong-acl"
+	NotCanonical      rightful.Problem = "not-canonical"
+	ForeignOwner      rightful.Problem = "foreign-owner"
+	RootOwnedUnproven rightful.Problem = "root-owned-unproven"
+	ForeignLink       rightful.Problem = "foreign-link"
+	LockedByAdmin     rightful.Problem = "locked-by-admin"
+	Immutable         rightful.Problem = "immutable"
+	Device            rightful.Problem = "device"
+	Unreadable        rightful.Problem = "unreadable"
+	HomeMissing       rightful.Problem = "home-missing"
+	HomeUnsafe        rightful.Problem = "home-unsafe"
+	ClosedAncestor    rightful.Problem = "closed-ancestor"
+	DocrootMissing    rightful.Problem = "docroot-missing"
+	DocrootOutside    rightful.Problem = "docroot-outside"
+)
+
+// Catalogue explains every problem in one line.
+var Catalogue = map[rightful.Problem]string{
+	WrongOwner:        "it belongs to somebody else than it should",
+	WrongGroup:        "its group is not the one it should be",
+	TooOpen:           "somebody has rights that they must not have",
+	TooClosed:         "somebody lacks rights that they need",
+	WrongACL:          "its ACL lacks an entry, or has one that it must not have",
+	NotCanonical:      "it is right, but not as the panel would make it",
+	ForeignOwner:      "it belongs to another live account or service; giving it away could be a theft",
+	RootOwnedUnproven: "it is root's own private file as far as can be told",
+	ForeignLink:       "not all of its hard links lie in this account",
+	LockedByAdmin:     "an administrator closed it on purpose",
+	Immutable:         "it is immutable or append-only (chattr), which Rightful never undoes",
+	Device:            "a device node in a customer's tree",
+	Unreadable:        "it could not be read",
+	HomeMissing:       "the home does not exist",
+	HomeUnsafe:        "the way to the home, or the home itself, cannot be trusted",
+	ClosedAncestor:    "a directory above all homes is closed to the web server",
+	DocrootMissing:    "the document root does not exist",
+	DocrootOutside:    "the document root leads out of the account",
+}
+
+// site is one site of the account while it is judged.
+type site struct {
+	*rightful.Site
+	docroot string // links resolved; "" where it cannot be judged
+	chain   []tree.Component
+	index   []string
+	web     int // indexes of identities
+	php     int
+	cgi     int
+	now     front
+	planned front
+	seen    bool   // the walk entered the document root
+	first   string // the first file that is blocked
+	samples []string
+}
+
+// front is what is known of the front page in one of two states of the world.
+type front struct {
+	status  int
+	who     int // the identity that reads the page
+	why     string
+	culprit string
+	blocked int
+}
+
+// job judges one account.
+type job struct {
+	c       *checker
+	ctx     context.Context
+	a       *panel.Account
+	id      rightful.Identity // the account's own
+	bound   *policy.Bound
+	sites   []*site
+	ids     []rightful.Identity // distinct identities that serve
+	named   map[string]bool     // directories that the panel names
+	r       *Report
+	base    string
+	above   mask // who may pass through everything above the base
+	levels  []level
+	links   map[inode]*linked
+	planned map[string]rightful.Meta // what directories that the panel names will be
+	walked  int
+}
+
+// mask has a bit for each identity of job.ids.
+type mask uint64
+
+// level is what is known of a directory that the walk is in. Level 0 is everything above the base.
+type level struct {
+	state            policy.State
+	site             int  // of the innermost document root, or -1
+	now, planned     mask // who may pass through everything down to and including this directory
+	readable, willBe bool // the web server can read every .htaccess down to here, now and after the plan
+	account          bool // the account itself may pass, counting directories that the panel names
+	late             *rightful.Change
+	subs             []subdir
+}
+
+// account checks one account.
+func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error) {
+	j := &job{
+		c: c, ctx: ctx, a: a, r: &Report{Account: a}, named: map[string]bool{}, links: map[inode]*linked{},
+		planned: map[string]rightful.Meta{},
+		id:      rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
+	}
+	if len(j.id.GIDs) == 0 {
+		j.id.GIDs = []uint32{a.GID}
+	}
+	home := j.resolvePath(a.Home)
+	bases := []string{home}
+	b := policy.Binding{
+		Home: home, UID: a.UID, GID: a.GID, Web: c.World.Web,
+		GroupID: c.World.Users.GroupID,
+		UserID: func(name string) (uint32, bool) {
+			u, ok := c.World.Users.ByName(name)
+			return u.UID, ok
+		},
+		Facts: Facts(c.World, a),
+	}
+	for i := range a.Sites {
+		s := j.newSite(&a.Sites[i], home)
+		j.sites = append(j.sites, s)
+		b.Web = s.Web
+		if s.docroot == "" {
+			continue
+		}
+		b.DocRoots = append(b.DocRoots, s.docroot)
+		for _, d := range s.CGI {
+			b.CGIDirs = append(b.CGIDirs, j.resolvePath(d))
+		}
+		if !beneath(s.docroot, home) {
+			bases = append(bases, outerBase(s.chain, s.docroot))
+		}
+	}
+	slices.Sort(bases[1:])
+	bases = slices.Compact(bases)
+	b.Bases = bases
+	for _, d := range a.DirsNamed {
+		j.named[j.resolvePath(d)] = true
+	}
+	var err error
+	if j.bound, err = c.policies[a.Panel].Bind(b); err != nil {
+		return nil, fmt.Errorf("bind rules for account %q: %w", a.Name, err)
+	}
+	for i, base := range bases {
+		if err := j.walk(base, i == 0); err != nil {
+			return nil, err
+		}
+	}
+	j.settleLinks()
+	for _, s := range j.sites {
+		now, planned := j.verdict(s)
+		j.r.Now, j.r.Planned = append(j.r.Now, now), append(j.r.Planned, planned)
+	}
+	c.Walked(j.walked)
+	return j.r, ctx.Err()
+}
+
+// resolvePath follows links as the server would, by stat only; a path that leads nowhere stays as it is.
+func (j *job) resolvePath(p string) string {
+	cs, err := j.c.Server.Trace(p)
+	if err != nil || len(cs) == 0 {
+		return path.Clean(p)
+	}
+	return cs[len(cs)-1].Path
+}
+
+// beneath reports whether p is dir or lies below it, by whole names.
+func beneath(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir) && p[len(dir)] == '/'
+}
+
+// outerBase is where a document root outside the home is walked from: the topmost directory on the way to it that is
+// not root's, since everything above is trusted and everything from there on may be the account's.
+func outerBase(chain []tree.Component, docroot string) string {
+	for _, c := range chain {
+		if c.Stat.Kind == rightful.KindDir && c.Stat.UID != 0 && beneath(docroot, c.Path) {
+			return c.Path
+		}
+	}
+	return docroot
+}
+
+// newSite resolves the document root of a site and the identities that serve it.
+func (j *job) newSite(rs *rightful.Site, home string) *site {
+	s := &site{Site: rs, index: j.c.World.Index(rs), web: j.identity(rs.Web), php: -1, cgi: -1}
+	if rs.PHP.Handler != "" && rs.PHP.Handler != "none" {
+		s.php = j.identity(rs.PHP.Identity)
+	}
+	if len(rs.CGI) > 0 {
+		s.cgi = j.identity(rs.CGIAs)
+	}
+	var err error
+	s.chain, err = j.c.Server.Trace(rs.DocRoot)
+	switch {
+	case tree.IsNotExist(err):
+		j.find(rightful.Finding{Path: rs.DocRoot, Kind: rightful.KindDir, Problem: DocrootMissing, Effect: rightful.EffectDown, Sites: []string{rs.Name}})
+		s.now = front{status: 404, why: "the document root does not exist", culprit: rs.DocRoot}
+		s.planned = s.now
+		return s
+	case err != nil:
+		j.find(rightful.Finding{Path: rs.DocRoot, Problem: Unreadable, Effect: rightful.EffectWrong, Sites: []string{rs.Name}, Note: err.Error()})
+		return s
+	}
+	last := s.chain[len(s.chain)-1]
+	if last.Stat.Kind != rightful.KindDir {
+		j.find(rightful.Finding{Path: last.Path, Kind: last.Stat.Kind, Have: last.Meta, Problem: DocrootMissing, Effect: rightful.EffectDown, Sites: []string{rs.Name}, Note: "it is not a directory"})
+		s.now = front{status: 404, why: "the document root is not a directory", culprit: last.Path}
+		s.planned = s.now
+		return s
+	}
+	configuredInside := beneath(path.Clean(rs.DocRoot), path.Clean(j.a.Home))
+	if configuredInside && !beneath(last.Path, home) {
+		j.find(rightful.Finding{
+			Path: rs.DocRoot, Kind: rightful.KindSymlink, Problem: DocrootOutside, Effect: rightful.EffectWrong, Sites: []string{rs.Name},
+			Note: "it leads to " + last.Path + ", which is not judged",
+		})
+		return s
+	}
+	s.docroot = last.Path
+	return s
+}
+
+// identity gives the index of an identity among those that serve the account.
+func (j *job) identity(id rightful.Identity) int {
+	for i, x := range j.ids {
+		if x.UID == id.UID && slices.Equal(x.GIDs, id.GIDs) {
+			return i
+		}
+	}
+	if len(j.ids) == 64 {
+		return 63 // far more than any account has; the mask has no more bits
+	}
+	j.ids = append(j.ids, id)
+	return len(j.ids) - 1
+}
+
+// search gives who of the identities may pass through a directory. Root passes everywhere.
+func (j *job) search(m rightful.Meta) mask {
+	var out mask
+	for i, id := range j.ids {
+		if id.UID == 0 || m.Allowed(id, rightful.RightSearch) {
+			out |= 1 << i
+		}
+	}
+	return out
+}
+
+func (m mask) has(i int) bool { return i < 0 || m&(1<<i) != 0 }
+
+// find records a finding.
+func (j *job) find(f rightful.Finding) {
+	f.Account = j.a.Name
+	f.PathB64 = rightful.RawPath(f.Path)
+	if f.Sites == nil {
+		f.Sites = []string{}
+	}
+	j.r.Findings = append(j.r.Findings, f)
+}
+
+func (j *job) note(path, text string) {
+	j.r.Notes = append(j.r.Notes, Note{Account: j.a.Name, Path: path, PathB64: rightful.RawPath(path), Note: text})
+}
+
+// walk judges everything below one base.
+func (j *job) walk(base string, home bool) error {
+	j.base = base
+	b, err := j.c.Server.OpenBase(base)
+	if err != nil {
+		f := rightful.Finding{Path: base, Kind: rightful.KindDir, Problem: HomeUnsafe, Effect: rightful.EffectWrong, Sites: j.through(base), Note: err.Error()}
+		if tree.IsNotExist(err) {
+			f.Problem = HomeMissing
+		}
+		if len(f.Sites) > 0 {
+			f.Effect = rightful.EffectDown
+		}
+		if !home && f.Problem == HomeMissing {
+			return nil // the document root was reported already
+		}
+		j.find(f)
+		return nil
+	}
+	defer b.Close()
+	j.r.Bases = append(j.r.Bases, base)
+	j.lookAbove(base)
+	err = b.Walk(j.ctx, j, true)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return j.ctx.Err()
+}
+
+// lookAbove finds out who may pass through the directories above a base, and reports those that shut out the web server.
+func (j *job) lookAbove(base string) {
+	j.above = ^mask(0)
+	cs, err := j.c.Server.Trace(path.Dir(base))
+	if err != nil {
+		return
+	}
+	for _, c := range cs {
+		if c.Stat.Kind != rightful.KindDir {
+			continue
+		}
+		ok := j.search(c.Meta)
+		if j.above&^ok == 0 {
+			continue
+		}
+		var sites []string
+		for _, s := range j.sites {
+			if s.docroot != "" && beneath(s.docroot, base) && !ok.has(s.web) {
+				sites = append(sites, s.Name)
+			}
+		}
+		j.above &= ok
+		if len(sites) > 0 {
+			j.find(rightful.Finding{
+				Path: c.Path, Kind: rightful.KindDir, Problem: ClosedAncestor, Have: c.Meta, Effect: rightful.EffectDown, Sites: sites,
+				Note: "Rightful changes nothing above an account; if it is to be open: chmod a+x " + c.Path,
+			})
+		}
+	}
+}
+
+// through lists the sites whose document root lies at or below a directory.
+func (j *job) through(dir string) []string {
+	sites := []string{}
+	for _, s := range j.sites {
+		if s.docroot != "" && beneath(s.docroot, dir) {
+			sites = append(sites, s.Name)
+		}
+	}
+	return sites
+}

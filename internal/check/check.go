@@ -1,0 +1,260 @@
+// Package check joins what is (tree), what should be (policy) and what the web server makes of it (web) into findings, the
+// predicted state of every site, and the changes that a repair would make. It changes nothing.
+//
+// It knows the laws about giving: who may be given what from whom (law 3), hard links (4), privileges (5), what must not
+// be touched at all (6), secrets and locks (8, 9); policy knows only what a path should be.
+//
+// It promises that the same tree gives the same findings and changes in the same order at any number of jobs; that a site
+// is judged whether or not anybody visited it; that what could not be read is reported; and that each change comes in the
+// order in which it must be made: a directory that lets somebody new in comes after everything beneath it, one that shuts
+// somebody out comes before.
+//
+// It refuses to guess: an entry whose rightful owner cannot be proved is a finding without a change, with the --accept
+// that would take the risk.
+package check
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"rightful"
+	"rightful/internal/panel"
+	"rightful/internal/policy"
+	"rightful/internal/tree"
+)
+
+// Accept is a named risk that the operator takes: RISK:NAME, as --accept gives it.
+type Accept struct{ Risk, Name string }
+
+// The risks.
+const (
+	RiskRootOwned    = "root-owned"    // root's private files in this account are the account's
+	RiskForeignOwner = "foreign-owner" // this user's files are the account's they lie in
+	RiskLocked       = "locked"        // this account was not locked on purpose
+)
+
+// ParseAccept reads RISK:NAME.
+func ParseAccept(s string) (Accept, error) {
+	risk, name, ok := strings.Cut(s, ":")
+	switch {
+	case !ok || name == "":
+		return Accept{}, fmt.Errorf("risk %q is not RISK:NAME", s)
+	case risk != RiskRootOwned && risk != RiskForeignOwner && risk != RiskLocked:
+		return Accept{}, fmt.Errorf("unknown risk %q: it must be %s, %s or %s", risk, RiskRootOwned, RiskForeignOwner, RiskLocked)
+	}
+	return Accept{risk, name}, nil
+}
+
+// String is the form that ParseAccept reads.
+func (a Accept) String() string { return a.Risk + ":" + a.Name }
+
+// Options say what to check and how.
+type Options struct {
+	Server *tree.Server
+	World  *panel.Server
+	// Overrides are the operator's own rule files, or nil.
+	Overrides fs.FS
+	// Accounts are the names to check, all where empty. They must exist.
+	Accounts []string
+	// Exact asks for the canonical mode of everything.
+	Exact  bool
+	Accept []Accept
+	// Plan: the changes are wanted too, with the identity of each entry, and hashes where law 5 asks for them.
+	Plan bool
+	// Jobs is how many accounts are walked at once; 0 means 4.
+	Jobs int
+	// Walked is called now and then with how many entries were met since the last call.
+	Walked func(n int)
+}
+
+// A Note is something that an operator should know and that is no fault of an entry.
+type Note struct {
+	Account string `json:"account"`
+	Path    string `json:"path"`
+	PathB64 []byte `json:"path_b64,omitempty"`
+	Note    string `json:"note"`
+}
+
+// A Report is all about one account.
+type Report struct {
+	Account  *panel.Account
+	Bases    []string
+	Findings []rightful.Finding
+	Notes    []Note
+	// Now and Planned are the predicted states of the account's sites, today and after Changes; one for each site, in
+	// the same order.
+	Now, Planned []rightful.Verdict
+	Changes      []rightful.Change
+	Entries      int
+}
+
+// Worse lists the sites that the changes would make worse.
+func (r *Report) Worse() []rightful.Verdict {
+	var worse []rightful.Verdict
+	for i, p := range r.Planned {
+		n := r.Now[i]
+		if p.State.Rank() > n.State.Rank() || p.State == n.State && p.Blocked > n.Blocked {
+			worse = append(worse, p)
+		}
+	}
+	return worse
+}
+
+// Run checks accounts and hands their reports to emit, one at a time, in the order of the accounts' names. An error is
+// emit's, the context's, or a rule file's.
+func Run(ctx context.Context, o Options, emit func(*Report) error) error {
+	c, err := newChecker(o)
+	if err != nil {
+		return err
+	}
+	jobs := o.Jobs
+	if jobs <= 0 {
+		jobs = 4
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type slot struct {
+		report *Report
+		err    error
+	}
+	slots := make([]chan slot, len(c.accounts))
+	for i := range slots {
+		slots[i] = make(chan slot, 1)
+	}
+	// A worker may be this many accounts ahead of what is emitted, so that memory stays bounded.
+	ahead := make(chan struct{}, 2*jobs)
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range jobs {
+		wg.Go(func() {
+			for i := range next {
+				r, err := c.account(ctx, c.accounts[i])
+				slots[i] <- slot{r, err}
+			}
+		})
+	}
+	wg.Go(func() {
+		defer close(next)
+		for i := range slots {
+			select {
+			case ahead <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case next <- i:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	var failed error
+	for i := range slots {
+		select {
+		case s := <-slots[i]:
+			<-ahead
+			if failed = s.err; failed == nil {
+				failed = emit(s.report)
+			}
+		case <-ctx.Done():
+			failed = ctx.Err()
+		}
+		if failed != nil {
+			break
+		}
+	}
+	cancel()
+	wg.Wait()
+	return failed
+}
+
+// checker holds what all accounts share.
+type checker struct {
+	Options
+	accounts []*panel.Account
+	policies map[string]*policy.Policy
+	accepted map[Accept]bool
+	webUIDs  map[uint32]bool // who serves any site: their uploads may be given to the account they lie in
+	mu       sync.Mutex
+	held     map[uint32]holder
+}
+
+type holder struct{ held, certain bool }
+
+func newChecker(o Options) (*checker, error) {
+	c := &checker{Options: o, policies: map[string]*policy.Policy{}, accepted: map[Accept]bool{}, webUIDs: map[uint32]bool{}, held: map[uint32]holder{}}
+	for _, a := range o.Accept {
+		c.accepted[a] = true
+	}
+	if o.Walked == nil {
+		c.Walked = func(int) {}
+	}
+	want := map[string]bool{}
+	for _, n := range o.Accounts {
+		want[n] = true
+	}
+	c.webUIDs[o.World.Web.UID] = true
+	for i := range o.World.Accounts {
+		a := &o.World.Accounts[i]
+		for _, s := range a.Sites {
+			c.webUIDs[s.Web.UID] = true
+		}
+		if len(want) > 0 && !want[a.Name] {
+			continue
+		}
+		c.accounts = append(c.accounts, a)
+		if c.policies[a.Panel] == nil {
+			p, err := policy.Load(a.Panel, o.Overrides)
+			if err != nil {
+				return nil, err
+			}
+			c.policies[a.Panel] = p
+		}
+	}
+	// With itk, ruid2 and the like the web server is the customer: then its uid proves nothing.
+	for i := range o.World.Accounts {
+		delete(c.webUIDs, o.World.Accounts[i].UID)
+	}
+	return c, nil
+}
+
+// holds reports whether some user has the uid, and whether that is certain.
+func (c *checker) holds(uid uint32) (held, certain bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.held[uid]
+	if !ok {
+		h.held, h.certain = c.World.Users.Held(uid)
+		c.held[uid] = h
+	}
+	return h.held, h.certain
+}
+
+// Facts gives the conditions that rules ask for in one account.
+func Facts(w *panel.Server, a *panel.Account) policy.Facts {
+	f := policy.Facts{}
+	for k, v := range w.Facts {
+		f[k] = v
+	}
+	dso, cgi, suexec := false, false, false
+	for _, s := range a.Sites {
+		switch s.PHP.Handler {
+		case "dso":
+			dso = true
+		case "itk", "ruid2", "suphp":
+			f[s.PHP.Handler] = true
+		}
+		if len(s.CGI) > 0 {
+			cgi = true
+			suexec = suexec || s.CGIAs.UID == a.UID
+		}
+	}
+	f["dso"] = dso
+	if cgi {
+		f["suexec"] = suexec
+	}
+	return f
+}

@@ -1,0 +1,84 @@
+package check
+
+import (
+	"slices"
+	"strings"
+
+	"rightful"
+	"rightful/internal/policy"
+	"rightful/internal/tree"
+)
+
+type inode struct{ dev, ino uint64 }
+
+// linked is an inode with several links. It may be changed only if all of them lie in this account (law 4) and all of
+// their rules agree with the change.
+type linked struct {
+	links    uint32
+	met      []metLink
+	findings []rightful.Finding
+	change   *rightful.Change
+}
+
+type metLink struct {
+	path string
+	kind rightful.Kind
+	rule *policy.Rule
+}
+
+// link judges one link of an inode that has several, and puts what comes of it aside until all have been met.
+func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *level) {
+	key := inode{e.Dev, e.Ino}
+	l := j.links[key]
+	if l == nil {
+		l = &linked{links: e.Nlink}
+		j.links[key] = l
+	}
+	path := rightful.JoinPath(j.base, e.Rel())
+	l.met = append(l.met, metLink{path, e.Kind, rule})
+	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
+	if op.problem == "" {
+		if lv.site >= 0 && rule != nil {
+			j.count(lv, e, rule, have, have)
+		}
+		return
+	}
+	f := j.finding(e, have, op, lv)
+	l.findings = append(l.findings, f)
+	if l.change == nil {
+		l.change = j.newChange(e, have, op, f)
+	}
+}
+
+// settleLinks decides about inodes with several links when all had their chance to be met.
+func (j *job) settleLinks() {
+	var ls []*linked
+	for _, l := range j.links {
+		if len(l.findings) > 0 {
+			ls = append(ls, l)
+		}
+	}
+	slices.SortFunc(ls, func(a, b *linked) int { return strings.Compare(a.findings[0].Path, b.findings[0].Path) })
+	for _, l := range ls {
+		why := ""
+		if uint32(len(l.met)) != l.links {
+			why = "not all of its hard links were met in this account"
+		} else if l.change != nil {
+			for _, m := range l.met {
+				if m.rule != nil && !m.rule.Judge(l.change.After, m.kind, false).OK {
+					why = "what is right here would be wrong at its other link " + m.path
+					break
+				}
+			}
+		}
+		for _, f := range l.findings {
+			if why != "" {
+				f.Problem, f.Want, f.Accept, f.Note = ForeignLink, nil, "", why
+			}
+			j.find(f)
+		}
+		if why == "" && l.change != nil {
+			j.r.Changes = append(j.r.Changes, *l.change)
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package check
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"rightful"
+	"rightful/internal/policy"
+	"rightful/internal/tree"
+)
+
+// phpSuffix reports whether the usual configurations hand a file to PHP.
+func phpSuffix(name []byte) bool {
+	i := bytes.LastIndexByte(name, '.')
+	if i < 0 {
+		return false
+	}
+	switch string(name[i+1:]) {
+	case "php", "phtml", "phar", "php5", "php7", "php8":
+		return true
+	}
+	return false
+}
+
+// server says who opens a file of a site and what that takes: who is an index of job.ids; none means that nobody is known
+// to serve it.
+func (s *site) server(name []byte, rule *policy.Rule) (who int, need uint8, ok bool) {
+	switch {
+	case rule.CGI && s.cgi >= 0:
+		return s.cgi, 5, true
+	case s.php >= 0 && phpSuffix(name):
+		return s.php, 4, true
+	case string(name) == ".htaccess", rule.Public:
+		return s.web, 4, true
+	}
+	return 0, 0, false
+}
+
+// count takes one file below a document root into account and reports whether the file itself, as it is, keeps whoever
+// serves it from reading it.
+func (j *job) count(lv *level, e *tree.Entry, rule *policy.Rule, have, after rightful.Meta) (blocks bool) {
+	s := j.sites[lv.site]
+	who, need, ok := s.server(e.Name, rule)
+	if !ok {
+		return false
+	}
+	can := have.Allowed(j.ids[who], need)
+	if string(e.Name) == ".htaccess" {
+		return !can
+	}
+	blocked := !can || !lv.readable || !lv.now.has(s.web) || !lv.now.has(who)
+	willBe := !after.Allowed(j.ids[who], need) || !lv.willBe || !lv.planned.has(s.web) || !lv.planned.has(who)
+	if blocked {
+		s.now.blocked++
+		if !willBe && len(s.samples) < 3 {
+			rel := strings.TrimPrefix(rightful.JoinPath(j.base, e.Rel()), s.docroot)
+			s.samples = append(s.samples, (&url.URL{Path: rel}).EscapedPath())
+		}
+		if s.now.blocked == 1 {
+			s.first = rightful.JoinPath(j.base, e.Rel())
+		}
+	}
+	if willBe {
+		s.planned.blocked++
+	}
+	return !can
+}
+
+// peek judges an entry of a directory ahead of its turn: as it is, and as it will be. A link is judged by its target,
+// which no plan changes on the way.
+func (j *job) peek(d *tree.Dir, lv *level, name string) (have, after rightful.Meta, kind rightful.Kind, err error) {
+	have, kind, err = d.Peek(name)
+	if err != nil {
+		return have, have, kind, err
+	}
+	if kind == rightful.KindSymlink {
+		have, kind, err = d.PeekTarget(name)
+		return have, have, kind, err
+	}
+	_, rule := lv.state.Child(name, kind)
+	p := rightful.JoinPath(rightful.JoinPath(j.base, d.Rel()), name)
+	return have, j.judge(p, rule, kind, have, false, lv.account).after, kind, nil
+}
+
+// htaccess finds out whether the web server can read a directory's .htaccess: where it cannot, it refuses everything in
+// and below that directory (AH00529). A link that leads nowhere is as good as none.
+func (j *job) htaccess(d *tree.Dir, lv *level) {
+	have, after, kind, err := j.peek(d, lv, ".htaccess")
+	if err != nil {
+		return
+	}
+	web := j.ids[j.sites[lv.site].web]
+	lv.readable = lv.readable && kind == rightful.KindFile && have.Allowed(web, 4)
+	lv.willBe = lv.willBe && kind == rightful.KindFile && after.Allowed(web, 4)
+}
+
+// frontPage predicts what the front page answers, now and after the plan, by the first index file that exists: the server
+// takes that one whether it can read it or not.
+func (j *job) frontPage(d *tree.Dir, lv *level, s *site) {
+	for _, name := range s.index {
+		if strings.Contains(name, "/") || !d.Has(name) {
+			continue
+		}
+		have, after, kind, err := j.peek(d, lv, name)
+		p := rightful.JoinPath(s.docroot, name)
+		if err != nil {
+			s.now = front{status: 403, who: s.web, why: "the index is a link whose target cannot be reached", culprit: p}
+			s.planned = s.now
+			return
+		}
+		if kind != rightful.KindFile {
+			continue
+		}
+		_, rule := lv.state.Child(name, kind)
+		s.now = j.answer(s, name, p, rule, have, lv.now, lv.readable)
+		s.planned = j.answer(s, name, p, rule, after, lv.planned, lv.willBe)
+		return
+	}
+	s.now = front{who: s.web, why: "there is no index file: the server lists the directory or refuses, as configured", culprit: s.docroot}
+	s.planned = s.now
+	if !lv.readable {
+		s.now.status, s.now.why, s.now.culprit = 403, "the web server cannot read .htaccess", rightful.JoinPath(s.docroot, ".htaccess")
+	}
+	if !lv.willBe {
+		s.planned = s.now
+	}
+}
+
+// answer predicts the status of one file, given who may pass through the directories and whether .htaccess is readable.
+func (j *job) answer(s *site, name, p string, rule *policy.Rule, m rightful.Meta, pass mask, readable bool) front {
+	who, reader, unreadable := s.web, "the web server", 403
+	switch {
+	case s.php >= 0 && phpSuffix([]byte(name)):
+		who, reader = s.php, "PHP"
+		if s.PHP.Handler == "dso" {
+			unreadable = 500
+		}
+	case rule != nil && rule.CGI && s.cgi >= 0:
+		who, reader, unreadable = s.cgi, "the script's user", 500
+	}
+	switch {
+	case !pass.has(s.web), !pass.has(who): // closed finds the culprit and says why
+		return front{status: 403, who: who}
+	case !readable:
+		return front{status: 403, who: who, why: "the web server cannot read .htaccess", culprit: rightful.JoinPath(s.docroot, ".htaccess")}
+	case !m.Allowed(j.ids[who], 4):
+		return front{status: unreadable, who: who, why: fmt.Sprintf("%s (uid %d) cannot read the index", reader, j.ids[who].UID), culprit: p}
+	}
+	return front{status: 200, who: who}
+}
+
+// verdict puts together what is known of a site, today and after the plan.
+func (j *job) verdict(s *site) (now, planned rightful.Verdict) {
+	now, planned = j.state(s, s.now, false), j.state(s, s.planned, true)
+	now.Samples = s.samples
+	return now, planned
+}
+
+func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
+	v := rightful.Verdict{Account: j.a.Name, Site: s.Name, Status: f.status, Blocked: f.blocked, Why: f.why, Culprit: f.culprit, State: rightful.SiteOK}
+	if s.docroot != "" {
+		if c, who := j.closed(s, f, plan); c != "" {
+			v.Culprit = c
+			v.Status, v.Why = 403, fmt.Sprintf("the web server (uid %d) may not pass through it", s.Web.UID)
+			if who != s.web {
+				v.Status, v.Why = 404, fmt.Sprintf("PHP (uid %d) may not pass through it", s.PHP.UID)
+			}
+		} else if !s.seen {
+			v.State, v.Why = rightful.SiteUnknown, "the document root could not be read"
+			return j.exact(v)
+		}
+	}
+	switch {
+	case s.docroot == "" && v.Status == 0:
+		v.State, v.Why = rightful.SiteUnknown, "the document root is not judged"
+	case v.Status == 0:
+		v.State = rightful.SiteUnknown
+		if v.Blocked > 0 {
+			v.State = rightful.SiteBroken
+		}
+	case v.Status != 200:
+		v.State = rightful.SiteDown
+	case v.Blocked > 0:
+		v.State, v.Culprit = rightful.SiteBroken, s.first
+		v.Why = fmt.Sprintf("%d files cannot be opened by whoever serves them", v.Blocked)
+	}
+	if v.State == rightful.SiteOK {
+		v.Culprit = ""
+	}
+	return j.exact(v)
+}
+
+func (j *job) exact(v rightful.Verdict) rightful.Verdict {
+	v.CulpritB64 = rightful.RawPath(v.Culprit)
+	return v
+}
+
+// closed finds the first directory on the way to a document root, from the top, that keeps out the web server or whoever
+// reads the front page.
+func (j *job) closed(s *site, f front, plan bool) (culprit string, who int) {
+	for _, c := range s.chain {
+		if c.Stat.Kind != rightful.KindDir {
+			continue
+		}
+		m := c.Meta
+		if after, ok := j.planned[c.Path]; ok && plan {
+			m = after
+		}
+		ok := j.search(m)
+		if !ok.has(s.web) {
+			return c.Path, s.web
+		}
+		if !ok.has(f.who) {
+			return c.Path, f.who
+		}
+	}
+	return "", -1
+}

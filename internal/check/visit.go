@@ -1,0 +1,375 @@
+package check
+
+import (
+	"slices"
+
+	"rightful"
+	"rightful/internal/policy"
+	"rightful/internal/tree"
+)
+
+// opinion is what is thought of one entry.
+type opinion struct {
+	after   rightful.Meta // what it will be, if a plan is applied; as it is where nothing is to be done
+	change  bool
+	problem rightful.Problem // "" where it is right
+	want    *rightful.Meta
+	rule    *policy.Rule
+	note    string
+	accept  string
+	open    bool // too open, whatever else
+}
+
+func ruleName(r *policy.Rule) string {
+	if r == nil {
+		return ""
+	}
+	return r.String()
+}
+
+// judge says what is thought of an entry, by its rule and by the laws. path is absolute.
+func (j *job) judge(path string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable, accountMayPass bool) opinion {
+	op := opinion{after: have, rule: rule}
+	if kind == rightful.KindBlock || kind == rightful.KindChar {
+		op.problem, op.rule = Device, nil
+		op.note = "never opened or changed: look at who made it, and remove it by hand"
+		return op
+	}
+	if rule == nil {
+		return op
+	}
+	v := rule.Judge(have, kind, j.c.Exact)
+	if v.OK {
+		return op
+	}
+	op.open = v.TooOpen
+	switch {
+	case v.Untidy:
+		op.problem = NotCanonical
+	case v.Owner:
+		op.problem = WrongOwner
+	case v.Group:
+		op.problem = WrongGroup
+	case v.TooOpen:
+		op.problem = TooOpen
+	case v.ACL:
+		op.problem = WrongACL
+	default:
+		op.problem = TooClosed
+	}
+	want := v.Want
+	op.want = &want
+	op.note = v.Stuck
+	if want.Equal(have) {
+		op.want = nil
+		return op
+	}
+	if why := j.locked(path, have); why != "" && !j.c.accepted[Accept{RiskLocked, j.a.Name}] {
+		op.problem, op.note, op.accept = LockedByAdmin, why, RiskLocked+":"+j.a.Name
+		return op
+	}
+	if v.Owner && want.UID != have.UID {
+		if p, note, accept := j.mayGive(path, kind, have, accountMayPass); p != "" && !j.c.accepted[accept] {
+			op.problem, op.note, op.accept = p, note, accept.String()
+			return op
+		}
+	}
+	if immutable {
+		op.note = "immutable or append-only: to let it be repaired, chattr -i -a it first"
+		return op
+	}
+	op.change, op.after = true, want
+	return op
+}
+
+// locked says why a document root or home looks closed on purpose (law 9), or "".
+func (j *job) locked(path string, have rightful.Meta) string {
+	if !j.named[path] {
+		return ""
+	}
+	switch {
+	case have.Mode&rightful.ModePerm == 0 && len(have.ACL) == 0:
+		return "its mode is 000: somebody closed it to everybody"
+	case have.UID == 0 && have.Mode&0o077 == 0:
+		return "it is root's and open to root alone"
+	}
+	return ""
+}
+
+// mayGive decides whether ownership may be given to the account from the present owner (law 3). It returns the problem
+// where it may not, and the risk that the operator could accept.
+func (j *job) mayGive(path string, kind rightful.Kind, have rightful.Meta, accountMayPass bool) (rightful.Problem, string, Accept) {
+	if have.UID == j.a.UID || j.c.webUIDs[have.UID] || have.UID == panelNobody {
+		return "", "", Accept{}
+	}
+	if have.UID == 0 {
+		need := uint8(4)
+		if kind == rightful.KindDir {
+			need = 5
+		}
+		readable := kind == rightful.KindSymlink || have.Allowed(j.id, need)
+		if kind == rightful.KindDir && j.named[path] || accountMayPass && readable {
+			return "", "", Accept{}
+		}
+		return RootOwnedUnproven, "the account cannot read it today; accepting would give it to " + j.a.Name, Accept{RiskRootOwned, j.a.Name}
+	}
+	name := j.c.World.Users.Name(have.UID)
+	held, certain := j.c.holds(have.UID)
+	if !held && certain {
+		return "", "", Accept{}
+	}
+	note := "it belongs to " + name + "; accepting would give all that " + name + " owns in the checked accounts to the accounts it lies in"
+	if !held {
+		note = "uid " + name + " is not in passwd, but users may come from elsewhere too; " + note
+	}
+	return ForeignOwner, note, Accept{RiskForeignOwner, name}
+}
+
+// panelNobody is the uid that file systems show for owners they cannot name (the overflow uid).
+const panelNobody = 65534
+
+// Entry judges one entry. It implements tree.Visitor.
+func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
+	j.r.Entries++
+	if j.walked++; j.walked == 4096 {
+		j.c.Walked(j.walked)
+		j.walked = 0
+		if err := j.ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	var lv *level
+	var state policy.State
+	var rule *policy.Rule
+	if d == nil {
+		j.levels = append(j.levels[:0], level{site: -1, now: j.above, planned: j.above, readable: true, willBe: true, account: true})
+		lv = &j.levels[0]
+		state, rule = j.bound.Base(j.base)
+	} else {
+		lv = &j.levels[d.Depth+1]
+		state, rule = lv.state.ChildBytes(e.Name, e.Kind)
+	}
+	have, err := e.Meta()
+	if err != nil {
+		j.Fail(e.Rel(), err)
+		return false, nil
+	}
+	if e.Kind == rightful.KindDir {
+		return true, j.dir(lv, e, state, rule, have)
+	}
+	if e.Nlink > 1 {
+		j.link(e, rule, have, lv)
+		return false, nil
+	}
+	if rule == nil && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
+		return false, nil
+	}
+	if rule != nil && rule.Judge(have, e.Kind, j.c.Exact).OK {
+		// Nearly every entry ends here: what is right needs no path, and no more thought than who can read it.
+		if lv.site >= 0 {
+			j.count(lv, e, rule, have, have)
+		}
+		return false, nil
+	}
+	op := j.judge(rightful.JoinPath(j.base, e.Rel()), rule, e.Kind, have, e.Immutable(), lv.account)
+	f := j.finding(e, have, op, lv)
+	j.find(f)
+	if c := j.newChange(e, have, op, f); c != nil {
+		j.r.Changes = append(j.r.Changes, *c)
+	}
+	return false, nil
+}
+
+// finding makes a finding of an opinion, with its effect and the sites that it harms. A file in a document root is
+// counted for its site on the way.
+func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) rightful.Finding {
+	f := rightful.Finding{
+		Path: rightful.JoinPath(j.base, e.Rel()), Kind: e.Kind, Problem: op.problem, Have: have, Rule: ruleName(op.rule),
+		Effect: rightful.EffectWrong, Note: op.note, Accept: op.accept,
+	}
+	if op.change || op.accept != "" {
+		f.Want = op.want
+	}
+	stranger := op.problem == ForeignOwner || op.problem == WrongOwner && have.UID != 0 && !j.c.webUIDs[have.UID]
+	if stranger {
+		stranger, _ = j.c.holds(have.UID)
+	}
+	switch {
+	case op.problem == NotCanonical:
+		f.Effect = rightful.EffectUntidy
+	case op.open || stranger || op.problem == Device:
+		f.Effect = rightful.EffectExposed
+	}
+	if e.Kind == rightful.KindDir {
+		if sites, front := j.shutOut(f.Path, lv, have); len(sites) > 0 {
+			f.Sites, f.Effect = sites, rightful.EffectBroken
+			if front {
+				f.Effect = rightful.EffectDown
+			}
+		}
+	} else if e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(lv, e, op.rule, have, op.after) {
+		s := j.sites[lv.site]
+		f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
+		if f.Path == s.now.culprit {
+			f.Effect = rightful.EffectDown
+		}
+	}
+	return f
+}
+
+// newChange makes the change of an entry for the plan, or nil where there is none to make.
+func (j *job) newChange(e *tree.Entry, have rightful.Meta, op opinion, f rightful.Finding) *rightful.Change {
+	if !op.change || !j.c.Plan {
+		return nil
+	}
+	c := &rightful.Change{
+		Base: j.base, Rel: e.Rel(), Kind: e.Kind, ID: e.ID(), Links: e.Nlink, Before: have, After: op.after,
+		Problem: f.Problem, Effect: f.Effect, Rule: f.Rule,
+	}
+	const setID = rightful.ModeSetuid | rightful.ModeSetgid
+	privileged := have.Mode&setID != 0 || len(have.Caps) > 0 || have.UID < j.c.World.Users.UIDMin
+	if e.Kind != rightful.KindFile || !privileged || have.UID == op.after.UID && have.GID == op.after.GID {
+		return c
+	}
+	n, err := e.Pin()
+	if err == nil {
+		defer n.Close()
+		var content rightful.Content
+		if content, _, err = n.Content(j.ctx, false); err == nil {
+			c.Content = &content
+			return c
+		}
+	}
+	j.Fail(e.Rel(), err)
+	return nil
+}
+
+// subdir is what is known of a directory between being met and being entered.
+type subdir struct {
+	ino   uint64
+	level level
+}
+
+// dir judges a directory, and works out who may pass through it, now and after the plan.
+func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rule, have rightful.Meta) error {
+	path := rightful.JoinPath(j.base, e.Rel())
+	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
+	below := level{
+		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe,
+		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),
+		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.named[path] && have.UID == 0),
+	}
+	if op.problem != "" {
+		f := j.finding(e, have, op, lv)
+		j.find(f)
+		if c := j.newChange(e, have, op, f); c != nil {
+			below.late = j.order(c)
+		}
+	}
+	if j.named[path] {
+		j.planned[path] = op.after
+	}
+	lv.subs = append(lv.subs, subdir{e.Ino, below})
+	return nil
+}
+
+// order adds the change of a directory at its place, before everything beneath it, or returns what must wait until
+// everything beneath it is done. A directory that lets somebody new in must wait; one that shuts somebody out must not;
+// one that does both is first cut to what both states share.
+func (j *job) order(c *rightful.Change) (late *rightful.Change) {
+	if !rightful.Gains(c.Before, c.After, rightful.RightSearch) {
+		j.r.Changes = append(j.r.Changes, *c)
+		return nil
+	}
+	if rightful.Gains(c.After, c.Before, rightful.RightSearch) {
+		cut := c.Before
+		cut.Mode &= c.After.Mode | ^rightful.ModePerm
+		cut.ACL = withMode(cut.ACL, cut.Mode)
+		if !cut.Equal(c.Before) {
+			first := *c
+			first.After = cut
+			j.r.Changes = append(j.r.Changes, first)
+			c.Before = cut
+		}
+	}
+	return c
+}
+
+// withMode gives an ACL as a chmod would leave it.
+func withMode(a rightful.ACL, m rightful.Mode) rightful.ACL {
+	if len(a) == 0 {
+		return a
+	}
+	a = a.Set(rightful.ACLUserObj, 0, uint8(m>>6&7)).Set(rightful.ACLOther, 0, uint8(m&7))
+	return a.Set(rightful.ACLMask, 0, uint8(m>>3&7))
+}
+
+// shutOut lists the sites that a directory keeps the web server or PHP out of. front: it keeps them from the whole of a
+// document root.
+func (j *job) shutOut(path string, lv *level, have rightful.Meta) (sites []string, front bool) {
+	ok := j.search(have)
+	for i, s := range j.sites {
+		if s.docroot == "" || ok.has(s.web) && ok.has(s.php) {
+			continue
+		}
+		whole := beneath(s.docroot, path)
+		if whole || i == lv.site {
+			sites = append(sites, s.Name)
+			front = front || whole
+		}
+	}
+	return sites, front
+}
+
+// Enter makes the level of a directory, and looks at what decides about all of it: its .htaccess, and in a document root
+// the front page. It implements tree.Visitor.
+func (j *job) Enter(d *tree.Dir) error {
+	lv := &j.levels[d.Depth]
+	i := slices.IndexFunc(lv.subs, func(s subdir) bool { return s.ino == d.Stat.Ino })
+	if i < 0 {
+		return &tree.Error{Op: "enter", Path: rightful.JoinPath(j.base, d.Rel()), Cause: tree.CauseChanged}
+	}
+	below := lv.subs[i].level
+	lv.subs = lv.subs[:copy(lv.subs, lv.subs[i+1:])]
+	var root *site
+	if len(j.sites) > 0 {
+		path := rightful.JoinPath(j.base, d.Rel())
+		for i, s := range j.sites {
+			if s.docroot == path {
+				below.site, root = i, s
+			}
+		}
+	}
+	j.levels = append(j.levels[:d.Depth+1], below)
+	lv = &j.levels[d.Depth+1]
+	if lv.site >= 0 && d.Has(".htaccess") {
+		j.htaccess(d, lv)
+	}
+	if root != nil {
+		root.seen = true
+		j.frontPage(d, lv, root)
+	}
+	return nil
+}
+
+// Leave adds the change of a directory that waited for what is beneath it. It implements tree.Visitor.
+func (j *job) Leave(d *tree.Dir) error {
+	if c := j.levels[d.Depth+1].late; c != nil {
+		j.r.Changes = append(j.r.Changes, *c)
+	}
+	j.levels = j.levels[:d.Depth+1]
+	return nil
+}
+
+// Fail records what could not be read. A mount is not a fault: what is behind it is simply not looked at (law 6).
+func (j *job) Fail(rel string, err error) {
+	path := rightful.JoinPath(j.base, rel)
+	if tree.Refused(err) == tree.CauseMount {
+		j.note(path, "something is mounted here: not entered")
+		return
+	}
+	if tree.IsNotExist(err) {
+		return // it vanished while we looked: mail arrives and caches turn over all the time
+	}
+	j.find(rightful.Finding{Path: path, Problem: Unreadable, Effect: rightful.EffectWrong, Note: err.Error()})
+}

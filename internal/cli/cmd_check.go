@@ -1,0 +1,313 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"rightful"
+	"rightful/internal/check"
+	"rightful/internal/panel"
+	"rightful/internal/term"
+	"rightful/internal/tree"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// checkFlags are the flags that check and fix share.
+type checkFlags struct {
+	exact  bool
+	accept []string
+}
+
+func (f *checkFlags) add(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.exact, "exact", false, "ask for the panel's own mode of everything, not only for what is needed")
+	fs.StringArrayVar(&f.accept, "accept", nil, "take a named `RISK` that a finding names, such as root-owned:alice (repeatable)")
+}
+
+func newCheck(a *app) *cobra.Command {
+	var f checkFlags
+	failOn := ""
+	return a.command(verb{
+		use:   "check [ACCOUNT…]",
+		short: "what is wrong and whom it harms",
+		does: `Walk every account, compare owners, groups, modes and ACLs with the panel's rules, and predict what the web
+server and PHP answer for every site, visited or not. Each finding names the deciding rule, what a repair would make of
+the entry, and the sites it harms.
+
+Effects: down (a site is unreachable), broken (some of its files are), exposed (somebody can read or write what they must
+not), wrong (nothing is harmed today), untidy (with --exact only).`,
+		never: `It never changes anything, and never makes a request: states are predicted from the tree.`,
+		examples: `
+			# everything
+			rightful check
+			# one account, one JSON object a line
+			rightful check alice --json
+			# for cron: exit 1 only if a site is down
+			rightful check --quiet --fail-on down`,
+		exits: map[int]string{
+			exitOK:       "nothing is wrong (or nothing as bad as --fail-on says)",
+			exitFindings: "there are findings, or a panel file was broken",
+			exitCannot:   "cannot run: not root, no accounts, a broken rule file",
+		},
+		flags: func(fs *pflag.FlagSet) {
+			fs.StringVar(&failOn, "fail-on", "", "exit 1 only for findings with this `EFFECT` or a worse one")
+			f.add(fs)
+		},
+		complete: a.completeAccounts,
+		run:      func(ctx context.Context, args []string) error { return a.check(ctx, args, f, failOn) },
+	})
+}
+
+// checking is what check, fix and undo need of the server, opened.
+type checking struct {
+	s    *tree.Server
+	ps   *panel.Server
+	opts check.Options
+}
+
+func (c *checking) close() { c.s.Close() }
+
+// openChecking reads the panel and the rules. The caller closes it.
+func (a *app) openChecking(args []string, f checkFlags) (*checking, error) {
+	s, err := a.openServer()
+	if err != nil {
+		return nil, err
+	}
+	c := &checking{s: s}
+	if err := a.fillChecking(c, args, f); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error) {
+	if c.ps, err = a.readPanel(c.s); err != nil {
+		return err
+	}
+	if _, err = a.pick(c.ps, args); err != nil {
+		return err
+	}
+	a.warnIssues(c.ps.Issues)
+	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: args, Exact: f.exact}
+	if c.opts.Overrides, err = overrides(c.s); err != nil {
+		return fail(exitCannot, err)
+	}
+	for _, text := range f.accept {
+		x, err := check.ParseAccept(text)
+		if err != nil {
+			return fail(exitUsage, err, a.cmd+" --help")
+		}
+		c.opts.Accept = append(c.opts.Accept, x)
+	}
+	return nil
+}
+
+// tally sums up reports as they come.
+type tally struct {
+	Accounts int     `json:"accounts"`
+	Entries  int     `json:"entries"`
+	Findings int     `json:"findings"`
+	Sites    int     `json:"sites"`
+	Down     int     `json:"down"`
+	Broken   int     `json:"broken"`
+	Exposed  int     `json:"exposed"`
+	Seconds  float64 `json:"seconds"`
+	effects  map[rightful.Effect]int
+	worst    int
+}
+
+func newTally() *tally {
+	return &tally{effects: map[rightful.Effect]int{}, worst: rightful.Effect("").Rank()}
+}
+
+func (t *tally) add(r *check.Report) {
+	t.Accounts++
+	t.Entries += r.Entries
+	t.Findings += len(r.Findings)
+	for i := range r.Findings {
+		e := r.Findings[i].Effect
+		t.effects[e]++
+		t.worst = min(t.worst, e.Rank())
+		if e == rightful.EffectExposed {
+			t.Exposed++
+		}
+	}
+	for _, v := range r.Now {
+		t.Sites++
+		switch v.State {
+		case rightful.SiteDown:
+			t.Down++
+		case rightful.SiteBroken:
+			t.Broken++
+		}
+	}
+}
+
+func (a *app) check(ctx context.Context, args []string, f checkFlags, failOn string) error {
+	if failOn != "" && !slices.Contains(rightful.Effects, rightful.Effect(failOn)) {
+		return fail(exitUsage, fmt.Errorf("unknown effect %q: it must be one of %v", failOn, rightful.Effects), a.cmd+" --help")
+	}
+	c, err := a.openChecking(args, f)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	start := time.Now()
+	t := newTally()
+	shown := newFindingsTable(a)
+	p := a.begin("checking", "entries", 0)
+	c.opts.Walked = func(n int) { p.Add(int64(n)) }
+	err = check.Run(ctx, c.opts, func(r *check.Report) error {
+		t.add(r)
+		shown.add(r)
+		return a.out.err
+	})
+	p.End()
+	if err != nil {
+		return a.runError(ctx, err)
+	}
+	t.Seconds = time.Since(start).Seconds()
+	shown.end(t)
+	bad := t.Findings > 0 || t.Down+t.Broken > 0
+	if failOn != "" {
+		bad = t.worst <= rightful.Effect(failOn).Rank()
+	}
+	if bad || brokenFiles(c.ps.Issues) {
+		return exitWith(exitFindings)
+	}
+	return nil
+}
+
+// runError gives the exit code of an error from below: an interrupt keeps its own.
+func (a *app) runError(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fail(exitCannot, err)
+}
+
+// findingsTable prints reports: as JSON lines as they come, or as text, the sites first.
+type findingsTable struct {
+	a     *app
+	sites term.Table
+	lines []string
+	rest  int
+	fixes int
+}
+
+// maxShown is how many findings of one account and problem are listed for a person; --verbose lists all.
+const maxShown = 10
+
+func newFindingsTable(a *app) *findingsTable {
+	return &findingsTable{a: a, sites: term.Table{Head: []string{"site", "account", "state", ">status", ">blocked", "why"}}}
+}
+
+func (ft *findingsTable) add(r *check.Report) {
+	a := ft.a
+	if a.cfg.JSON {
+		for i := range r.Findings {
+			a.out.emit("finding", r.Findings[i])
+		}
+		for i := range r.Notes {
+			a.out.emit("note", r.Notes[i])
+		}
+		for _, v := range r.Now {
+			a.out.emit("site", v)
+		}
+		return
+	}
+	for _, v := range r.Now {
+		if v.State == rightful.SiteOK {
+			continue
+		}
+		why := v.Why
+		if v.Culprit != "" {
+			why = term.Quote(v.Culprit) + ": " + why
+		}
+		status := "-"
+		if v.Status != 0 {
+			status = fmt.Sprint(v.Status)
+		}
+		state := string(v.State)
+		if v.State == rightful.SiteDown {
+			state = a.paint(term.Red, state)
+		}
+		ft.sites.Row(v.Site, v.Account, state, status, fmt.Sprint(v.Blocked), why)
+	}
+	for _, n := range r.Notes {
+		a.detail("%s: %s", term.Quote(n.Path), n.Note)
+	}
+	seen := map[rightful.Problem]int{}
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		if f.Want != nil && f.Accept == "" {
+			ft.fixes++
+		}
+		if seen[f.Problem]++; seen[f.Problem] > maxShown && !a.cfg.Verbose {
+			continue
+		}
+		ft.lines = append(ft.lines, a.findingLines(f)...)
+	}
+	for _, p := range slices.Sorted(maps.Keys(seen)) {
+		if n := seen[p] - maxShown; n > 0 && !a.cfg.Verbose {
+			ft.lines = append(ft.lines, fmt.Sprintf("        … and %d more %s in account %s", n, p, term.Quote(r.Account.Name)))
+		}
+	}
+}
+
+// findingLines is one finding for a person.
+func (a *app) findingLines(f *rightful.Finding) []string {
+	line := fmt.Sprintf("%-7s %s  %s", f.Effect, f.Problem, term.Quote(f.Path))
+	if f.Want != nil {
+		line += "  " + a.names().diff(f.Have, *f.Want)
+	}
+	if f.Rule != "" {
+		line += "  [" + f.Rule + "]"
+	}
+	lines := []string{line}
+	if f.Note != "" {
+		lines = append(lines, "        "+term.Line(f.Note))
+	}
+	if f.Accept != "" {
+		lines = append(lines, "        to take that risk: "+term.Command("rightful", "fix", f.Account, "--accept="+f.Accept))
+	}
+	return lines
+}
+
+func (ft *findingsTable) end(t *tally) {
+	a := ft.a
+	if a.cfg.JSON {
+		a.out.emit("summary", t)
+		return
+	}
+	if ft.sites.Len() > 0 {
+		a.out.printf("%s\n", ft.sites.String())
+	}
+	for _, l := range ft.lines {
+		a.out.printf("%s\n", l)
+	}
+	if len(ft.lines) > 0 {
+		a.out.printf("\n")
+	}
+	var parts []string
+	for _, e := range rightful.Effects {
+		if n := t.effects[e]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, e))
+		}
+	}
+	if len(parts) == 0 {
+		parts = []string{"nothing is wrong"}
+	}
+	a.out.printf("%d accounts, %d entries in %.2f s: %d of %d sites down, %d broken; findings: %s\n",
+		t.Accounts, t.Entries, t.Seconds, t.Down, t.Sites, t.Broken, strings.Join(parts, ", "))
+	if ft.fixes > 0 {
+		a.note("hint: rightful fix --dry-run")
+	}
+}

@@ -1,0 +1,375 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"rightful"
+	"rightful/internal/check"
+	"rightful/internal/panel"
+	"rightful/internal/repair"
+	"rightful/internal/term"
+	"rightful/internal/tree"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+type fixFlags struct {
+	checkFlags
+	dryRun     bool
+	canary     string
+	maxChanges int
+}
+
+func newFix(a *app) *cobra.Command {
+	var f fixFlags
+	return a.command(verb{
+		use:   "fix [ACCOUNT…]",
+		short: "plan, canary, verify, the rest",
+		does: `Repair owners, groups, modes and ACLs: check, write a plan to disk, change one canary account whose site should
+be cured, ask the web server whether it is, then go on in growing stages. An account that gets worse is taken back by
+itself; if the canary does, or more than a few, the run stops. Where requests prove nothing, sites are judged by
+prediction, and the report says so.
+
+Only what must be there is added and what must not be there is removed; a file that is right is not touched. Everything
+is recorded before it is done: rightful undo takes it back exactly.`,
+		never: `It never changes what it cannot prove to belong to the account, never opens a secret, never follows a link or
+crosses a mount below a home, and never carries out a plan that is predicted to make a site worse.`,
+		examples: `
+			# show what would be done, and save it as a plan
+			rightful fix --dry-run
+			# repair everything, alice first, without a question
+			rightful fix --canary alice --yes
+			# one account, taking a named risk
+			rightful fix alice --accept=root-owned:alice`,
+		exits: map[int]string{
+			exitOK:        "everything is right now",
+			exitFindings:  "done, but something was skipped, failed, or is left for a decision; with --dry-run: there are findings",
+			exitCannot:    "cannot run, refused or not confirmed; nothing was changed",
+			exitTakenBack: "verification failed: what got worse was taken back",
+		},
+		flags: func(fs *pflag.FlagSet) {
+			fs.BoolVar(&f.dryRun, "dry-run", false, "save the plan and show it; change nothing")
+			fs.StringVar(&f.canary, "canary", "", "change this `ACCOUNT` first")
+			fs.IntVar(&f.maxChanges, "max-changes", 0, "refuse a plan of more than `N` changes (0: any)")
+			f.add(fs)
+		},
+		complete: a.completeAccounts,
+		run:      func(ctx context.Context, args []string) error { return a.fix(ctx, args, f) },
+	})
+}
+
+// openState opens the state directory, locked for this process. The caller calls unlock.
+func (a *app) openState(s *tree.Server) (*repair.State, func(), error) {
+	st, err := repair.OpenState(a.cfg.State, s)
+	if err != nil {
+		return nil, nil, fail(exitCannot, err, "--state DIR")
+	}
+	unlock, err := st.Lock(a.commandLine(), a.by())
+	if err != nil {
+		var held *repair.LockedError
+		if errors.As(err, &held) {
+			return nil, nil, fail(exitCannot, fmt.Errorf("begin: %w; nothing was changed", err), "rightful runs")
+		}
+		return nil, nil, fail(exitCannot, err, "--state DIR")
+	}
+	return st, unlock, nil
+}
+
+// commandLine is what was typed, for the record.
+func (a *app) commandLine() string {
+	return term.Command(slices.Concat([]string{"rightful"}, a.env.Args)...)
+}
+
+// by is who typed it, as far as sudo tells.
+func (a *app) by() string {
+	if u := a.env.Getenv("SUDO_USER"); u != "" {
+		return u + " (sudo)"
+	}
+	return "root"
+}
+
+func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
+	if err := a.needRoot(); err != nil {
+		return err
+	}
+	c, err := a.openChecking(args, f.checkFlags)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if f.canary != "" {
+		if _, err := a.pick(c.ps, []string{f.canary}); err != nil {
+			return err
+		}
+	}
+	st, unlock, err := a.openState(c.s)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	t, id, left, err := a.planFix(ctx, c, st, f)
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return a.nothingToDo(c, t, left)
+	}
+	plan, err := st.OpenPlan(id)
+	if err != nil {
+		return a.planError(err)
+	}
+	defer plan.Close()
+	if f.maxChanges > 0 && plan.Changes > f.maxChanges {
+		return fail(exitCannot, fmt.Errorf("apply plan %s: it has %d changes, more than --max-changes=%d; nothing was changed", id, plan.Changes, f.maxChanges),
+			"rightful plan show "+id)
+	}
+	if f.dryRun {
+		return a.showPlan(plan, true)
+	}
+	if !a.cfg.JSON {
+		a.note("plan %s: %s", id, planLine(plan))
+	}
+	if err := a.confirm(ctx, fmt.Sprintf("Change %d entries in %d accounts?", plan.Changes, len(plan.Accounts))); err != nil {
+		return err
+	}
+	code, err := a.applyPlan(ctx, c, st, plan, f.canary)
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		a.note("%d findings are left for a decision: rightful check", left)
+		code = max(code, exitFindings)
+	}
+	if brokenFiles(c.ps.Issues) {
+		code = max(code, exitFindings)
+	}
+	return exitWith(code)
+}
+
+// planFix checks and writes the plan. The ID is empty where there is nothing to change; left counts the findings that
+// no change is planned for.
+func (a *app) planFix(ctx context.Context, c *checking, st *repair.State, f fixFlags) (t *tally, id string, left int, err error) {
+	h := repair.PlanHeader{Verb: "fix", By: a.by(), Command: a.commandLine()}
+	for _, x := range c.opts.Accept {
+		h.Accept = append(h.Accept, x.String())
+	}
+	w, err := st.NewPlan(h)
+	if err != nil {
+		return nil, "", 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
+	}
+	t = newTally()
+	c.opts.Plan = true
+	start := time.Now()
+	p := a.begin("checking", "entries", 0)
+	c.opts.Walked = func(n int) { p.Add(int64(n)) }
+	var worse []rightful.Verdict
+	err = check.Run(ctx, c.opts, func(r *check.Report) error {
+		t.add(r)
+		worse = append(worse, r.Worse()...)
+		for i := range r.Findings {
+			if f := &r.Findings[i]; f.Want == nil || f.Problem == check.ForeignOwner || f.Problem == check.RootOwnedUnproven || f.Problem == check.LockedByAdmin || f.Note != "" {
+				left++
+			}
+		}
+		return writeAccount(w, r)
+	})
+	p.End()
+	t.Seconds = time.Since(start).Seconds()
+	if err == nil && len(worse) > 0 {
+		w.Discard()
+		return nil, "", 0, fail(exitCannot, fmt.Errorf("plan: site %q would get worse (%s: %s); nothing was changed", worse[0].Site, worse[0].Culprit, worse[0].Why),
+			term.Command("rightful", "explain", worse[0].Culprit))
+	}
+	if err != nil || w.Changes() == 0 {
+		w.Discard()
+		if err != nil {
+			err = a.runError(ctx, err)
+		}
+		return t, "", left, err
+	}
+	if err := w.Commit(); err != nil {
+		return nil, "", 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
+	}
+	return t, w.ID(), left, nil
+}
+
+// writeAccount adds one report to a plan.
+func writeAccount(w *repair.PlanWriter, r *check.Report) error {
+	if len(r.Changes) == 0 {
+		return nil
+	}
+	err := w.Account(repair.PlanAccount{
+		Account: r.Account.Name, UID: r.Account.UID, Home: r.Account.Home, Bases: r.Bases, Before: r.Now, After: r.Planned,
+	})
+	for i := range r.Changes {
+		if err == nil {
+			err = w.Change(&r.Changes[i])
+		}
+	}
+	return err
+}
+
+func (a *app) nothingToDo(c *checking, t *tally, left int) error {
+	if a.cfg.JSON {
+		a.out.emit("summary", runSummary{})
+	} else {
+		a.out.printf("nothing to change in %d accounts (%d entries)\n", t.Accounts, t.Entries)
+	}
+	if left > 0 {
+		a.note("%d findings are left for a decision: rightful check", left)
+	}
+	if left > 0 || brokenFiles(c.ps.Issues) {
+		return exitWith(exitFindings)
+	}
+	return nil
+}
+
+func (a *app) planError(err error) error {
+	if errors.Is(err, repair.ErrNoPlan) {
+		return fail(exitUsage, err, "rightful runs")
+	}
+	return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err))
+}
+
+// runOptions are the circumstances of a run; end must be called after it.
+func (a *app) runOptions(c *tree.Server, users *panel.Users) (o repair.Options, end func()) {
+	p := a.begin("changing", "entries", 0)
+	o = repair.Options{
+		Server: c, By: a.by(), Command: a.commandLine(),
+		Progress: func(g repair.Progress) {
+			p.Total(int64(g.Total))
+			p.Note(fmt.Sprintf("stage %d of %d, %s", g.Stage, g.Stages, g.Doing))
+		},
+		Changed: func(n int) { p.Add(int64(n)) },
+	}
+	if users != nil {
+		o.SystemUID = users.UIDMin
+	}
+	return o, p.End
+}
+
+// applyPlan carries a plan out with verification, and tells how it went.
+func (a *app) applyPlan(ctx context.Context, c *checking, st *repair.State, plan *repair.Plan, canary string) (int, error) {
+	o, end := a.runOptions(c.s, c.ps.Users)
+	o.Canary = canary
+	o.Verify = newVerifier(c.opts, plan, c.s.Live())
+	run, err := st.Apply(ctx, plan, o)
+	end()
+	return a.ended(ctx, c.s.Live(), run, err)
+}
+
+type runSummary struct {
+	Changed int `json:"changed"`
+	Skipped int `json:"skipped"`
+	Failed  int `json:"failed"`
+}
+
+// ended reports a run and gives its exit code.
+func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error) (int, error) {
+	if run == nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return 0, err
+		}
+		return 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err))
+	}
+	if a.cfg.JSON {
+		a.out.emit("run", run)
+		a.out.emit("summary", runSummary{run.Changed, run.Skipped, run.Failed})
+	} else {
+		a.printRun(run, live)
+	}
+	undo, resume := "rightful undo "+run.ID, "rightful resume "+run.ID
+	switch run.State {
+	case rightful.RunInterrupted:
+		a.out.flush()
+		return 0, fail(exitInterrupted, errors.New("interrupted"), resume, undo)
+	case rightful.RunFailed:
+		if run.Changed == 0 {
+			return 0, fail(exitCannot, fmt.Errorf("run %s: %w; nothing was changed", run.ID, err))
+		}
+		return 0, fail(exitFindings, fmt.Errorf("run %s: %w", run.ID, err), resume, undo)
+	case rightful.RunStopped:
+		a.note("earlier stages stay; to take them back too: %s", undo)
+		return exitTakenBack, nil
+	case rightful.RunTakenBack:
+		return exitTakenBack, nil
+	}
+	if slices.ContainsFunc(run.Stages, func(s rightful.Stage) bool { return len(s.TakenBack) > 0 }) {
+		return exitTakenBack, nil
+	}
+	if run.Skipped+run.Failed > 0 {
+		a.note("what was skipped or failed, and why: rightful runs %s", run.ID)
+		return exitFindings, nil
+	}
+	return exitOK, nil
+}
+
+// printRun tells about a run, stage by stage.
+func (a *app) printRun(run *rightful.Run, live bool) {
+	how := "by prediction only: there is no live server to ask"
+	if live {
+		how = "by requests to the web server"
+	}
+	if run.Verb == repair.VerbUndo {
+		how = "each entry was read back"
+	}
+	for i := range run.Stages {
+		s := &run.Stages[i]
+		who := fmt.Sprintf("%d accounts", len(s.Accounts))
+		if len(s.Accounts) == 1 {
+			who = "account " + term.Quote(s.Accounts[0])
+		}
+		if i == 0 && len(run.Stages) > 1 {
+			who = "canary " + who
+		}
+		line := fmt.Sprintf("stage %d: %s: %d changed", s.Stage, who, s.Changed)
+		for _, x := range []struct {
+			n    int
+			what string
+		}{{s.Skipped, "skipped"}, {s.Failed, "failed"}, {len(s.Cured), "sites cured"}, {len(s.Worse), "sites worse"}, {len(s.Unverified), "sites unverified"}} {
+			if x.n > 0 {
+				line += fmt.Sprintf(", %d %s", x.n, x.what)
+			}
+		}
+		a.out.printf("%s\n", line)
+		for _, w := range s.Worse {
+			a.out.printf("  worse: %s\n", term.Quote(w))
+		}
+		if len(s.TakenBack) > 0 {
+			a.out.printf("  taken back: %s\n", quoteAll(s.TakenBack))
+		}
+	}
+	state := string(run.State)
+	if run.Reason != "" {
+		state += ": " + term.Line(run.Reason)
+	}
+	a.out.printf("run %s %s: %d changed, %d skipped, %d failed (verified %s)\n", run.ID, state, run.Changed, run.Skipped, run.Failed, how)
+}
+
+func quoteAll(names []string) string {
+	q := make([]string, len(names))
+	for i, n := range names {
+		q[i] = term.Quote(n)
+	}
+	return strings.Join(q, " ")
+}
+
+// planLine sums a plan up.
+func planLine(p *repair.Plan) string {
+	cured := 0
+	for i := range p.Accounts {
+		acct := &p.Accounts[i]
+		for j := range acct.Before {
+			if acct.After[j].State.Rank() < acct.Before[j].State.Rank() {
+				cured++
+			}
+		}
+	}
+	return fmt.Sprintf("%d changes in %d accounts; %d sites predicted to be cured", p.Changes, len(p.Accounts), cured)
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"rightful"
+	"rightful/internal/repair"
+
+	"github.com/spf13/cobra"
+)
+
+func newResume(a *app) *cobra.Command {
+	return a.command(verb{
+		use:   "resume [RUN]",
+		short: "finish a run that was cut short",
+		does: `Finish a run that a signal, a crash or a full disk cut short: the changes that were not made are made, the stage
+that was under way is verified, and the rest follows. Without a name it takes the newest such run.`,
+		never: "It never does anything that was not in the run's plan.",
+		examples: `
+			rightful resume
+			rightful resume 20261122-093100-4be1 --yes`,
+		exits: map[int]string{exitFindings: "", exitTakenBack: ""},
+		args:  atMostOne,
+		run:   a.resume,
+	})
+}
+
+// errNothingCutShort says that there is nothing to resume.
+var errNothingCutShort = errors.New("no run was cut short")
+
+func (a *app) resume(ctx context.Context, args []string) error {
+	if err := a.needRoot(); err != nil {
+		return err
+	}
+	c, err := a.openChecking(nil, checkFlags{})
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	st, unlock, err := a.openState(c.s)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	id := ""
+	if len(args) > 0 {
+		id = args[0]
+	} else if id, err = a.newestCutShort(st); err != nil {
+		return err
+	}
+	run, _, err := st.Run(id)
+	if err != nil {
+		return a.noRun("resume", err)
+	}
+	p, err := st.OpenPlan(run.Plan)
+	if err != nil {
+		return a.planError(err)
+	}
+	defer p.Close()
+	if err := a.confirm(ctx, fmt.Sprintf("Finish run %s (%d of %d entries changed so far)?", id, run.Changed, run.Planned)); err != nil {
+		return err
+	}
+	o, end := a.runOptions(c.s, c.ps.Users)
+	if run.Verb != repair.VerbUndo {
+		o.Verify = newVerifier(c.opts, p, c.s.Live())
+	}
+	done, err := st.Resume(ctx, id, o)
+	end()
+	if done == nil {
+		return a.noRun("resume", err)
+	}
+	code, err := a.ended(ctx, c.s.Live(), done, err)
+	if err != nil {
+		return err
+	}
+	return exitWith(code)
+}
+
+func (a *app) newestCutShort(st *repair.State) (string, error) {
+	runs, err := st.Runs()
+	for _, r := range runs {
+		if (r.State == rightful.RunInterrupted || r.State == rightful.RunFailed) && !r.Undone {
+			return r.ID, nil
+		}
+	}
+	if err == nil {
+		err = errNothingCutShort
+	}
+	return "", fail(exitCannot, fmt.Errorf("resume: %w", err), "rightful runs")
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"rightful"
+	"rightful/internal/check"
+	"rightful/internal/repair"
+	"rightful/internal/term"
+
+	"github.com/spf13/cobra"
+)
+
+func newUndo(a *app) *cobra.Command {
+	return a.command(verb{
+		use:   "undo [RUN]",
+		short: "take a run back",
+		does: `Put back exactly what a run changed: owner, group, mode, ACLs and capabilities. Without a name it takes the newest
+run that is not yet undone and is not itself an undo; to redo, undo the undo by its name. It works after a crash too.
+
+An entry is touched only if the run changed it and it still looks as the run left it. Set-id bits and capabilities are
+given back only to a file whose content is still the same. What is left alone is reported with the reason. Sites that
+stop working are reported, and are no reason to stop.`,
+		never: "It never touches what somebody else changed since, and never what the run did not change.",
+		examples: `
+			# the newest run
+			rightful undo
+			# a certain run, without a question
+			rightful undo 20261122-093100-4be1 --yes`,
+		exits: map[int]string{
+			exitOK:       "everything is as it was before the run",
+			exitFindings: "some entries were left alone: they changed since",
+			exitCannot:   "cannot run or not confirmed; nothing was changed",
+		},
+		args: atMostOne,
+		run:  a.undo,
+	})
+}
+
+func (a *app) undo(ctx context.Context, args []string) error {
+	if err := a.needRoot(); err != nil {
+		return err
+	}
+	c, err := a.openChecking(nil, checkFlags{})
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	st, unlock, err := a.openState(c.s)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	id := ""
+	if len(args) > 0 {
+		id = args[0]
+	} else if id, err = st.Newest(); err != nil {
+		return a.noRun("undo", err)
+	}
+	run, _, err := st.Run(id)
+	if err != nil {
+		return a.noRun("undo", err)
+	}
+	if run.Undone {
+		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), "rightful runs")
+	}
+	o, end := a.runOptions(c.s, c.ps.Users)
+	defer end()
+	planID, err := st.PlanUndo(ctx, id, o, repair.PlanHeader{By: a.by(), Command: a.commandLine()})
+	if err != nil {
+		return a.runError(ctx, err)
+	}
+	p, err := st.OpenPlan(planID)
+	if err != nil {
+		return a.planError(err)
+	}
+	defer p.Close()
+	if !a.cfg.JSON {
+		a.note("undo of run %s (%s, %s): %d entries to put back, %d left alone", id, run.Verb, run.Started.Local().Format("2006-01-02 15:04:05"), p.Changes, len(p.Skips))
+	}
+	if err := a.confirm(ctx, fmt.Sprintf("Put %d entries back as they were?", p.Changes)); err != nil {
+		return err
+	}
+	done, err := st.Apply(ctx, p, o)
+	end()
+	if done != nil {
+		done.Skipped += len(p.Skips)
+	}
+	code, err := a.ended(ctx, c.s.Live(), done, err)
+	if err != nil {
+		return err
+	}
+	if err := a.tellSites(ctx, c, p); err != nil {
+		return err
+	}
+	return exitWith(code)
+}
+
+// tellSites says which sites of the accounts that were put back are not well now.
+func (a *app) tellSites(ctx context.Context, c *checking, p *repair.Plan) error {
+	opts := c.opts
+	for i := range p.Accounts {
+		if name := p.Accounts[i].Account; c.has(name) {
+			opts.Accounts = append(opts.Accounts, name)
+		}
+	}
+	if len(opts.Accounts) == 0 || a.cfg.JSON {
+		return nil
+	}
+	down := 0
+	err := check.Run(ctx, opts, func(r *check.Report) error {
+		for _, v := range r.Now {
+			if v.State == rightful.SiteDown || v.State == rightful.SiteBroken {
+				if down++; down <= maxShown {
+					a.note("site %s is %s now: %s: %s", term.Quote(v.Site), v.State, term.Quote(v.Culprit), v.Why)
+				}
+			}
+		}
+		return nil
+	})
+	if down > maxShown {
+		a.note("… and %d more sites: rightful check", down-maxShown)
+	}
+	return err
+}
+
+func (c *checking) has(account string) bool {
+	_, ok := c.ps.Account(account)
+	return ok
+}
+
+// noRun is the error for a run that cannot be found.
+func (a *app) noRun(what string, err error) error {
+	if errors.Is(err, repair.ErrNoRun) {
+		return fail(exitUsage, err, "rightful runs")
+	}
+	return fail(exitCannot, fmt.Errorf("%s: %w; nothing was changed", what, err), "rightful runs")
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"rightful"
+	"rightful/internal/panel"
+	"rightful/internal/term"
+)
+
+// names shows ids as people know them.
+type names struct{ users *panel.Users }
+
+// names of the server that was read last; without one, ids are shown as numbers.
+func (a *app) names() names { return names{a.users} }
+
+func (n names) owner(uid, gid uint32) string {
+	if n.users == nil {
+		return fmt.Sprintf("%d:%d", uid, gid)
+	}
+	return term.Quote(n.users.Name(uid)) + ":" + term.Quote(n.users.GroupName(gid))
+}
+
+// meta is "alice:www-data 0750", with the ACLs where there are any.
+func (n names) meta(m rightful.Meta) string {
+	s := n.owner(m.UID, m.GID) + " " + m.Mode.String()
+	if len(m.ACL) > 0 {
+		s += " acl=" + m.ACL.String()
+	}
+	if len(m.Default) > 0 {
+		s += " default=" + m.Default.String()
+	}
+	if len(m.Caps) > 0 {
+		s += " capabilities"
+	}
+	return s
+}
+
+// diff shows only what is different: "alice:alice → alice:www-data, 0755 → 0750".
+func (n names) diff(have, want rightful.Meta) string {
+	var parts []string
+	if have.UID != want.UID || have.GID != want.GID {
+		parts = append(parts, n.owner(have.UID, have.GID)+" → "+n.owner(want.UID, want.GID))
+	}
+	if have.Mode != want.Mode {
+		parts = append(parts, have.Mode.String()+" → "+want.Mode.String())
+	}
+	if !have.ACL.Equal(want.ACL) {
+		parts = append(parts, "acl "+orDash(have.ACL.String())+" → "+orDash(want.ACL.String()))
+	}
+	if !have.Default.Equal(want.Default) {
+		parts = append(parts, "default acl "+orDash(have.Default.String())+" → "+orDash(want.Default.String()))
+	}
+	if string(have.Caps) != string(want.Caps) {
+		parts = append(parts, "capabilities dropped")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

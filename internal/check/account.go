@@ -116,8 +116,8 @@ type level struct {
 	subs             []subdir
 }
 
-// account checks one account.
-func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error) {
+// newJob finds out all about an account that does not take a walk.
+func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	j := &job{
 		c: c, ctx: ctx, a: a, r: &Report{Account: a}, named: map[string]bool{}, links: map[inode]*linked{},
 		planned: map[string]rightful.Meta{},
@@ -127,19 +127,28 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 		j.id.GIDs = []uint32{a.GID}
 	}
 	home := j.resolvePath(a.Home)
-	bases := []string{home}
+	for i := range a.Sites {
+		j.sites = append(j.sites, j.newSite(&a.Sites[i], home))
+	}
+	for _, d := range a.DirsNamed {
+		j.named[j.resolvePath(d)] = true
+	}
+	return j
+}
+
+// binding is what the rules need to know of the account. The home comes first among the bases.
+func (j *job) binding() policy.Binding {
+	users := j.c.World.Users
+	home := j.resolvePath(j.a.Home)
 	b := policy.Binding{
-		Home: home, UID: a.UID, GID: a.GID, Web: c.World.Web,
-		GroupID: c.World.Users.GroupID,
+		Home: home, UID: j.a.UID, GID: j.a.GID, Web: j.c.World.Web, Facts: facts(j.c.World, j.a), GroupID: users.GroupID,
 		UserID: func(name string) (uint32, bool) {
-			u, ok := c.World.Users.ByName(name)
+			u, ok := users.ByName(name)
 			return u.UID, ok
 		},
-		Facts: Facts(c.World, a),
 	}
-	for i := range a.Sites {
-		s := j.newSite(&a.Sites[i], home)
-		j.sites = append(j.sites, s)
+	var outer []string
+	for _, s := range j.sites {
 		b.Web = s.Web
 		if s.docroot == "" {
 			continue
@@ -149,20 +158,29 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 			b.CGIDirs = append(b.CGIDirs, j.resolvePath(d))
 		}
 		if !beneath(s.docroot, home) {
-			bases = append(bases, outerBase(s.chain, s.docroot))
+			outer = append(outer, outerBase(s.chain, s.docroot))
 		}
 	}
-	slices.Sort(bases[1:])
-	bases = slices.Compact(bases)
-	b.Bases = bases
-	for _, d := range a.DirsNamed {
-		j.named[j.resolvePath(d)] = true
-	}
+	slices.Sort(outer)
+	b.Bases = append([]string{home}, slices.Compact(outer)...)
+	return b
+}
+
+// Binding is what the rules need to know of an account, for those who look at rules without checking.
+func Binding(s *tree.Server, w *panel.Server, a *panel.Account) policy.Binding {
+	c := &checker{Options: Options{Server: s, World: w}}
+	return c.newJob(context.Background(), a).binding()
+}
+
+// account checks one account.
+func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error) {
+	j := c.newJob(ctx, a)
+	b := j.binding()
 	var err error
 	if j.bound, err = c.policies[a.Panel].Bind(b); err != nil {
 		return nil, fmt.Errorf("bind rules for account %q: %w", a.Name, err)
 	}
-	for i, base := range bases {
+	for i, base := range b.Bases {
 		if err := j.walk(base, i == 0); err != nil {
 			return nil, err
 		}

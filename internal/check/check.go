@@ -233,8 +233,8 @@ func (c *checker) holds(uid uint32) (held, certain bool) {
 	return h.held, h.certain
 }
 
-// Facts gives the conditions that rules ask for in one account.
-func Facts(w *panel.Server, a *panel.Account) policy.Facts {
+// facts gives the conditions that rules ask for in one account.
+func facts(w *panel.Server, a *panel.Account) policy.Facts {
 	f := policy.Facts{}
 	for k, v := range w.Facts {
 		f[k] = v

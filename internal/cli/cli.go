@@ -49,6 +49,7 @@ var verbs = []func(*app) *cobra.Command{
 	newResume,
 	newUndo,
 	newRuns,
+	newDemo,
 	newPolicy,
 	newVersion,
 	newCompletion,

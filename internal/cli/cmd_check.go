@@ -198,7 +198,6 @@ type findingsTable struct {
 	a     *app
 	sites term.Table
 	lines []string
-	rest  int
 	fixes int
 }
 

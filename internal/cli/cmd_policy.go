@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"rightful"
+	"rightful/internal/check"
 	"rightful/internal/panel"
 	"rightful/internal/policy"
 	"rightful/internal/term"
@@ -152,7 +153,7 @@ func (a *app) showRulesFor(s *tree.Server, name string) error {
 	if err != nil {
 		return err
 	}
-	bound, err := p.Bind(binding(s, ps, acct))
+	bound, err := p.Bind(check.Binding(s, ps, acct))
 	if err != nil {
 		return fail(exitCannot, err)
 	}
@@ -247,32 +248,4 @@ func ownerOf(s *tree.Server, ps *panel.Server, full string) *panel.Account {
 		}
 	}
 	return best
-}
-
-// binding is what the rules need to know of an account.
-func binding(s *tree.Server, ps *panel.Server, acct *panel.Account) policy.Binding {
-	home := resolved(s, acct.Home)
-	b := policy.Binding{
-		Home: home, UID: acct.UID, GID: acct.GID, Web: ps.Web, Facts: ps.Facts, Bases: []string{home},
-		GroupID: ps.Users.GroupID,
-		UserID: func(name string) (uint32, bool) {
-			u, ok := ps.Users.ByName(name)
-			return u.UID, ok
-		},
-	}
-	for _, site := range acct.Sites {
-		b.DocRoots = append(b.DocRoots, resolved(s, site.DocRoot))
-		for _, d := range site.CGI {
-			b.CGIDirs = append(b.CGIDirs, resolved(s, d))
-		}
-	}
-	for _, d := range b.DocRoots {
-		if !panel.Within(d, home) {
-			b.Bases = append(b.Bases, d)
-		}
-	}
-	if len(acct.Sites) > 0 {
-		b.Web = acct.Sites[0].Web
-	}
-	return b
 }

@@ -125,10 +125,7 @@ func (c *claim) addSite(site rightful.Site, from source) {
 }
 
 // homes finds whose home holds a path.
-type homes struct {
-	paths []string
-	claim map[string]int
-}
+type homes struct{ claim map[string]int }
 
 func newHomes(claims []claim) homes {
 	h := homes{claim: map[string]int{}}

@@ -8,12 +8,6 @@ import (
 	"rightful/internal/tree"
 )
 
-// A table gives small numbers to strings that repeat: rules, problems, bases.
-type table struct {
-	list []string
-	num  map[string]uint64
-}
-
 // encoder appends fields to a payload.
 type encoder struct{ b []byte }
 

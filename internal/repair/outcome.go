@@ -79,9 +79,9 @@ type outcomeWriter struct {
 	mu   sync.Mutex
 	cond sync.Cond
 	w    fileWriter
-	// Group commit: records up to written are in the kernel's hands, up to synced on disk.
-	written, synced int64
-	syncing         bool
+	// Group commit: records up to synced are on disk.
+	synced  int64
+	syncing bool
 }
 
 func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {

@@ -84,7 +84,7 @@ type PlanWriter struct {
 	f       *os.File
 	w       fileWriter
 	hash    hash.Hash
-	tab     table
+	strings map[string]uint64 // those that repeat, by number
 	header  PlanHeader
 	end     planEnd
 	account string
@@ -102,7 +102,7 @@ func (s *State) NewPlan(header PlanHeader) (*PlanWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create plan: %w", err)
 	}
-	p := &PlanWriter{f: f, hash: sha256.New(), header: header, path: s.planPath(header.ID), tab: table{num: map[string]uint64{}}}
+	p := &PlanWriter{f: f, hash: sha256.New(), header: header, path: s.planPath(header.ID), strings: map[string]uint64{}}
 	p.w.w = bufio.NewWriterSize(io.MultiWriter(f, p.hash), 256<<10)
 	_, p.w.err = p.w.w.WriteString(planMagic)
 	p.w.off = int64(len(planMagic))
@@ -141,10 +141,10 @@ func (p *PlanWriter) Skip(k Skip) error {
 }
 
 func (p *PlanWriter) intern(s string) uint64 {
-	n, ok := p.tab.num[s]
+	n, ok := p.strings[s]
 	if !ok {
-		n = uint64(len(p.tab.num))
-		p.tab.num[s] = n
+		n = uint64(len(p.strings))
+		p.strings[s] = n
 		p.w.put(recString, []byte(s)) // the error stays in the writer
 	}
 	return n

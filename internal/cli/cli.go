@@ -44,6 +44,7 @@ type Env struct {
 var verbs = []func(*app) *cobra.Command{
 	newAccounts,
 	newCheck,
+	newExplain,
 	newFix,
 	newPlan,
 	newResume,

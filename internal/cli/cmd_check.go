@@ -94,7 +94,13 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 	if _, err = a.pick(c.ps, args); err != nil {
 		return err
 	}
-	a.warnIssues(c.ps.Issues)
+	for _, i := range c.ps.Issues {
+		if brokenFiles([]panel.Issue{i}) {
+			a.warn("%s", i)
+		} else {
+			a.detail("%s", i)
+		}
+	}
 	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: args, Exact: f.exact}
 	if c.opts.Overrides, err = overrides(c.s); err != nil {
 		return fail(exitCannot, err)

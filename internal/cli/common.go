@@ -117,6 +117,7 @@ func (a *app) warn(format string, args ...any) {
 // note says on standard error what is being done or what could be done next.
 func (a *app) note(format string, args ...any) {
 	if !a.cfg.Quiet {
+		a.out.flush()
 		a.term.Say(fmt.Sprintf(format, args...))
 	}
 }

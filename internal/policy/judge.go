@@ -41,13 +41,32 @@ func (r *Rule) Judge(have rightful.Meta, kind rightful.Kind, exact bool) Judgeme
 		}
 		return j
 	}
-	a := &r.alts[0]
-	m := a.misses(&have, kind)
+	a, m := r.goal(&have, kind)
 	j := Judgement{
 		Owner: m.owner, Group: m.group, TooOpen: m.open != 0, TooClosed: m.closed != 0, ACL: m.acl, Alternative: a.index,
 	}
 	j.Want, j.Stuck = r.repair(a, have, kind, m)
 	return j
+}
+
+// goal is the alternative that a repair goes to: the first, except that where that one would open something to all and a
+// later one, for the same owner, asks for no more than another group, the group is the smaller change. So a directory
+// that lost the web server's group gets that back instead of being opened to everybody.
+func (r *Rule) goal(have *rightful.Meta, kind rightful.Kind) (*resolved, miss) {
+	first := &r.alts[0]
+	m := first.misses(have, kind)
+	if !r.Public || m.closed&0o007 == 0 || kind == rightful.KindSymlink {
+		return first, m
+	}
+	for i := range r.alts[1:] {
+		a := &r.alts[1+i]
+		n := a.misses(have, kind)
+		sameOwner := !n.owner || first.owners != nil && a.owners[0] == first.owners[0]
+		if n.group && sameOwner && n.open == 0 && n.closed == 0 && !n.acl {
+			return a, n
+		}
+	}
+	return first, m
 }
 
 // plainACL drops an ACL that says no more than the mode, which an entry should not carry.

@@ -216,13 +216,34 @@ func TestNoChangeOfGroupShowsAPrivateFileToTheWebServer(t *testing.T) {
 		"f root:root 0640 public_html/.env":       "alice:alice 0600",
 		"f root:root 0640 public_html/notes.json": "alice:alice 0600",
 		"f root:root 0664 public_html/notes.json": "alice:alice 0644",
-		"f root:root 0640 public_html/a.css":      "alice:alice 0644",
+		"f root:root 0640 public_html/a.css":      "alice:nobody 0640", // public by nature
 	} {
 		path, kind, m := parseEntry(t, have)
 		r := ruleFor(b, path, kind)
 		j := r.Judge(m, kind, false)
 		if got := metaString(j.Want); got != want {
 			t.Errorf("%s: %s wants %s, not %s", have, r, got, want)
+		}
+	}
+}
+
+// What lost the web server's group gets the group back; it is not opened to everybody instead.
+func TestALostGroupComesBackInsteadOfOpeningToAll(t *testing.T) {
+	for have, want := range map[string]string{
+		"f alice:alice 0640 public_html/a.css":     "alice:nobody 0640",
+		"d alice:alice 2750 public_html/downloads": "alice:nobody 2750",
+		"f alice:alice 0600 public_html/a.css":     "alice:alice 0644",
+		"d alice:alice 0700 public_html/downloads": "alice:alice 0711",
+		"f alice:alice 0640 public_html/.env":      "alice:alice 0640",
+		"f alice:alice 0640 public_html/index.php": "alice:alice 0640",
+	} {
+		for _, panel := range []string{"cpanel", "plain"} {
+			b := mustBind(t, mustLoad(t, panel), bindingOf("fileprotect"))
+			path, kind, m := parseEntry(t, have)
+			r := ruleFor(b, path, kind)
+			if got := metaString(r.Judge(m, kind, false).Want); got != want {
+				t.Errorf("%s: %s wants %s, not %s", have, r, got, want)
+			}
 		}
 	}
 }

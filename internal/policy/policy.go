@@ -21,7 +21,8 @@
 //
 // An entry is right if it satisfies one alternative of its rule entirely: the owner is one of those accepted, the group
 // too, all bits of need are set, none of deny are, required ACL entries are there and forbidden ones are not. Otherwise
-// a repair goes to the first alternative that holds, by the smallest change: an owner or group only where the present
+// a repair goes to the first alternative that holds (or, for what is public, to a later one that asks only for another
+// group where the first would open it to everybody), by the smallest change: an owner or group only where the present
 // one is not accepted, the mode (mode | need) &^ deny. It keeps exec bits, set-id bits and tightened modes, with these
 // exceptions: set-id bits and capabilities of anything but a directory go when its owner or group changes, and a file
 // that is not public by nature never lets the web server read or write it by a change of group. Secrets never gain a

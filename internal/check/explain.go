@@ -1,0 +1,222 @@
+package check
+
+import (
+	"context"
+	"io/fs"
+	"path"
+	"strings"
+
+	"rightful"
+	"rightful/internal/panel"
+	"rightful/internal/policy"
+	"rightful/internal/tree"
+)
+
+// An Explanation is who may reach a path and what it should be.
+type Explanation struct {
+	Path       string
+	Account    string // "" where it belongs to none
+	Site       string // whose document root it lies in, "" for none
+	Components []tree.Component
+	Access     []Access
+	// Rules match the path; the first decides. Finding is what check says of the entry, nil where it is right.
+	Rules   []policy.Match
+	Finding *rightful.Finding
+	// Err says why the path could not be followed to its end.
+	Err error
+}
+
+// Access is how far one identity gets.
+type Access struct {
+	Role     string // "web", "php", "cgi", or a user's name
+	Identity rightful.Identity
+	// Needs has, for each component, what the identity needs of it: rwx as 4, 2, 1; 0 for a link.
+	Needs []uint8
+	// Stop is the index of the first component that does not give what is needed, or -1.
+	Stop int
+}
+
+// As is an identity to explain for besides those that serve the site.
+type As struct {
+	Role     string
+	Identity rightful.Identity
+}
+
+// Explain follows a path on the server as the web server would, by stat only. A nil error with Explanation.Err set means
+// that there is something to tell all the same.
+func Explain(s *tree.Server, w *panel.Server, overrides fs.FS, name string, as []As) (*Explanation, error) {
+	x := &Explanation{Path: path.Clean(name)}
+	x.Components, x.Err = s.Trace(x.Path)
+	end := x.Path
+	if n := len(x.Components); n > 0 && x.Err == nil {
+		end = x.Components[n-1].Path
+	}
+	if err := x.judge(s, w, overrides, end, &as); err != nil {
+		return nil, err
+	}
+	if len(as) == 0 {
+		as = []As{{"web", w.Web}}
+	}
+	for _, a := range as {
+		x.Access = append(x.Access, x.access(a))
+	}
+	return x, nil
+}
+
+// judge finds the account that a path belongs to, the site, the rule and the finding.
+func (x *Explanation) judge(s *tree.Server, w *panel.Server, overrides fs.FS, end string, as *[]As) error {
+	for i := range w.Accounts {
+		a := &w.Accounts[i]
+		c, err := newChecker(Options{Server: s, World: w, Overrides: overrides, Accounts: []string{a.Name}})
+		if err != nil {
+			return err
+		}
+		home := path.Clean(a.Home)
+		if !beneath(end, home) && !beneath(x.Path, home) && !docrootHolds(a, end) {
+			continue
+		}
+		j := c.newJob(context.Background(), a)
+		b := j.binding()
+		base := ""
+		for _, p := range b.Bases {
+			if beneath(end, p) {
+				base = p
+			}
+		}
+		if base == "" {
+			continue
+		}
+		x.Account = a.Name
+		if j.bound, err = c.policies[a.Panel].Bind(b); err != nil {
+			return err
+		}
+		site := -1
+		for k, st := range j.sites {
+			if st.docroot != "" && beneath(end, st.docroot) && (site < 0 || len(st.docroot) > len(j.sites[site].docroot)) {
+				site = k
+			}
+		}
+		if site < 0 && len(j.sites) > 0 {
+			site = 0 // outside every document root, the first site's servers are as good as any
+		} else if site >= 0 {
+			x.Site = j.sites[site].Name
+		}
+		if site >= 0 {
+			st := j.sites[site].Site
+			*as = append([]As{{"web", st.Web}}, *as...)
+			if st.PHP.Handler != "" && st.PHP.Handler != "none" {
+				*as = append(*as, As{"php", st.PHP.Identity})
+			}
+			if len(st.CGI) > 0 {
+				*as = append(*as, As{"cgi", st.CGIAs})
+			}
+		}
+		x.rule(j, base, end)
+		return nil
+	}
+	return nil
+}
+
+func docrootHolds(a *panel.Account, p string) bool {
+	for i := range a.Sites {
+		if beneath(p, path.Clean(a.Sites[i].DocRoot)) {
+			return true
+		}
+	}
+	return false
+}
+
+// rule finds the deciding rule of the last component and what is thought of it.
+func (x *Explanation) rule(j *job, base, end string) {
+	kind := rightful.KindFile
+	var last *tree.Component
+	if n := len(x.Components); n > 0 && x.Err == nil {
+		last = &x.Components[n-1]
+		kind = last.Stat.Kind
+	}
+	x.Rules = j.bound.Explain(end, kind)
+	if last == nil {
+		return
+	}
+	var rule *policy.Rule
+	if len(x.Rules) > 0 {
+		rule = x.Rules[0].Rule
+	}
+	mayPass := true
+	for _, c := range x.Components {
+		if c.Stat.Kind == rightful.KindDir && beneath(c.Path, base) && c.Path != end {
+			mayPass = mayPass && (c.Meta.Allowed(j.id, rightful.RightSearch) || j.named[c.Path] && c.Meta.UID == 0)
+		}
+	}
+	op := j.judge(end, rule, kind, last.Meta, last.Stat.Immutable(), mayPass)
+	if op.problem == "" {
+		return
+	}
+	x.Finding = &rightful.Finding{
+		Account: j.a.Name, Path: end, PathB64: rightful.RawPath(end), Kind: kind, Problem: op.problem, Have: last.Meta, Want: op.want,
+		Effect: rightful.EffectWrong, Rule: ruleName(rule), Note: op.note, Accept: op.accept,
+		Sites: []string{},
+	}
+}
+
+// access works out how far an identity gets: it must pass through every directory, and read what is at the end (or, for
+// a directory, pass through it too; listing takes more, and nearly nobody lists).
+func (x *Explanation) access(a As) Access {
+	out := Access{Role: a.Role, Identity: a.Identity, Stop: -1}
+	for i, c := range x.Components {
+		var need uint8
+		switch {
+		case c.Stat.Kind == rightful.KindDir:
+			need = rightful.RightSearch
+		case c.Stat.Kind != rightful.KindSymlink && i == len(x.Components)-1:
+			need = 4
+			if a.Role == "cgi" {
+				need = 5
+			}
+		}
+		out.Needs = append(out.Needs, need)
+		if out.Stop < 0 && need != 0 && a.Identity.UID != 0 && !c.Meta.Allowed(a.Identity, need) {
+			out.Stop = i
+		}
+	}
+	return out
+}
+
+// Class says which class of rights an identity falls into for an entry, and so which bits decide: "owner", "named user",
+// "group", "other".
+func Class(m rightful.Meta, id rightful.Identity) string {
+	if id.UID == m.UID {
+		return "owner"
+	}
+	if _, ok := m.ACL.Find(rightful.ACLUser, id.UID); ok {
+		return "named user"
+	}
+	if id.Has(m.GID) {
+		return "group"
+	}
+	for _, e := range m.ACL {
+		if e.Tag == rightful.ACLGroup && id.Has(e.ID) {
+			return "named group"
+		}
+	}
+	return "other"
+}
+
+// Needs names rights in words: "search", "read".
+func Needs(kind rightful.Kind, need uint8) string {
+	var words []string
+	for _, w := range []struct {
+		bit  uint8
+		file string
+		dir  string
+	}{{4, "read", "list"}, {2, "write", "write"}, {1, "execute", "search"}} {
+		if need&w.bit != 0 {
+			word := w.file
+			if kind == rightful.KindDir {
+				word = w.dir
+			}
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, " and ")
+}

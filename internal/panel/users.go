@@ -327,6 +327,7 @@ func getent(uid uint32) answer {
 	key := strconv.FormatUint(uint64(uid), 10)
 	cmd := exec.CommandContext(ctx, "/usr/bin/getent", "passwd", key)
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+	cmd.Dir = "/" // the calling thread may stand in a customer's directory
 	out, err := cmd.Output()
 	if err == nil {
 		return answer{held: bytes.Contains(out, []byte(":"+key+":")), certain: true}

@@ -20,7 +20,7 @@ func (s *State) Runs() ([]rightful.Run, error) {
 	}
 	var runs []rightful.Run
 	var errs []error
-	busy := s.locked()
+	busy := s.busy()
 	for _, n := range names {
 		id, ok := strings.CutSuffix(n.Name(), ".outcome")
 		if !ok || !validID(id) {
@@ -93,7 +93,7 @@ func (s *State) Run(id string) (*rightful.Run, []Item, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	run := o.run(s.locked())
+	run := o.run(s.busy())
 	if all, err := s.Runs(); err == nil {
 		for _, r := range all {
 			if r.ID == id {

@@ -55,6 +55,7 @@ type State struct {
 	dir    string
 	root   string
 	server string
+	mine   bool // this process holds the lock
 }
 
 // OpenState opens the state directory of the server that s stands for, and makes it where it does not exist.
@@ -140,11 +141,18 @@ func (s *State) Lock(command, by string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("write lock %q: %w", path, cause(err))
 	}
-	return func() { f.Close() }, nil
+	s.mine = true
+	return func() {
+		s.mine = false
+		f.Close()
+	}, nil
 }
 
-// locked reports whether somebody holds the lock.
-func (s *State) locked() bool {
+// busy reports whether another process holds the lock.
+func (s *State) busy() bool {
+	if s.mine {
+		return false
+	}
 	f, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false

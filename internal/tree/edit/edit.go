@@ -41,9 +41,14 @@ func (s Step) Do(n *tree.Node) error {
 	case Chmod:
 		return retry(func() error { return chmod(n.FD(), proc, uint32(s.Meta.Mode)) })
 	case Chown:
-		return retry(func() error {
-			return unix.Fchownat(n.FD(), "", int(s.Meta.UID), int(s.Meta.GID), unix.AT_EMPTY_PATH)
-		})
+		// What is right already is left out, so that a change of the other by somebody else in between is not undone.
+		uid, gid := int(s.Meta.UID), int(s.Meta.GID)
+		if s.Meta.UID == n.Stat.UID {
+			uid = -1
+		} else if s.Meta.GID == n.Stat.GID {
+			gid = -1
+		}
+		return retry(func() error { return unix.Fchownat(n.FD(), "", uid, gid, unix.AT_EMPTY_PATH) })
 	case SetACL:
 		return retry(func() error { return unix.Setxattr(proc, tree.XattrACL, tree.EncodeACL(s.Meta.ACL), 0) })
 	case SetDefault:

@@ -55,7 +55,7 @@ func (a *app) demo(ctx context.Context, o hostbox.DemoOptions) error {
 	if o.Binary, err = os.Executable(); err != nil {
 		return fail(exitCannot, err)
 	}
-	o.Stdout, o.Stderr = a.out.w, a.env.Stderr
+	o.Stdout, o.Stderr = a.term, a.env.Stderr // unbuffered: what commands say on either keeps its order
 	if err := hostbox.Demo(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()

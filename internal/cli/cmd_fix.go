@@ -49,7 +49,7 @@ crosses a mount below a home, and never carries out a plan that is predicted to 
 			rightful fix alice --accept=root-owned:alice`,
 		exits: map[int]string{
 			exitOK:        "everything is right now",
-			exitFindings:  "done, but something was skipped, failed, or is left for a decision; with --dry-run: there are findings",
+			exitFindings:  "something was skipped, failed or left for a decision; with --dry-run: there are findings",
 			exitCannot:    "cannot run, refused or not confirmed; nothing was changed",
 			exitTakenBack: "verification failed: what got worse was taken back",
 		},
@@ -74,7 +74,7 @@ func (a *app) openState(s *tree.Server) (*repair.State, func(), error) {
 	if err != nil {
 		var held *repair.LockedError
 		if errors.As(err, &held) {
-			return nil, nil, fail(exitCannot, fmt.Errorf("begin: %w; nothing was changed", err), "rightful runs")
+			return nil, nil, fail(exitCannot, fmt.Errorf("begin: %w; nothing was changed", err), a.again("runs"))
 		}
 		return nil, nil, fail(exitCannot, err, "--state DIR")
 	}
@@ -126,8 +126,8 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	}
 	defer plan.Close()
 	if f.maxChanges > 0 && plan.Changes > f.maxChanges {
-		return fail(exitCannot, fmt.Errorf("apply plan %s: it has %d changes, more than --max-changes=%d; nothing was changed", id, plan.Changes, f.maxChanges),
-			"rightful plan show "+id)
+		return fail(exitCannot, fmt.Errorf("apply plan %s: it has %s, more than --max-changes=%d; nothing was changed", id, counted(plan.Changes, "change", "changes"), f.maxChanges),
+			a.again("plan", "show", id))
 	}
 	if f.dryRun {
 		return a.showPlan(plan, true)
@@ -135,7 +135,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	if !a.cfg.JSON {
 		a.note("plan %s: %s", id, planLine(plan))
 	}
-	if err := a.confirm(ctx, fmt.Sprintf("Change %d entries in %d accounts?", plan.Changes, len(plan.Accounts))); err != nil {
+	if err := a.confirm(ctx, changeQuestion(plan)); err != nil {
 		return err
 	}
 	code, err := a.applyPlan(ctx, c, st, plan, f.canary)
@@ -143,7 +143,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 		return err
 	}
 	if left > 0 {
-		a.note("%d findings are left for a decision: rightful check", left)
+		a.note("%s left for a decision: %s", counted(left, "finding is", "findings are"), a.again("check"))
 		code = max(code, exitFindings)
 	}
 	if brokenFiles(c.ps.Issues) {
@@ -184,7 +184,7 @@ func (a *app) planFix(ctx context.Context, c *checking, st *repair.State, f fixF
 	if err == nil && len(worse) > 0 {
 		w.Discard()
 		return nil, "", 0, fail(exitCannot, fmt.Errorf("plan: site %q would get worse (%s: %s); nothing was changed", worse[0].Site, worse[0].Culprit, worse[0].Why),
-			term.Command("rightful", "explain", worse[0].Culprit))
+			a.again("explain", worse[0].Culprit))
 	}
 	if err != nil || w.Changes() == 0 {
 		w.Discard()
@@ -219,10 +219,10 @@ func (a *app) nothingToDo(c *checking, t *tally, left int) error {
 	if a.cfg.JSON {
 		a.out.emit("summary", runSummary{})
 	} else {
-		a.out.printf("nothing to change in %d accounts (%d entries)\n", t.Accounts, t.Entries)
+		a.out.printf("nothing to change in %s (%s)\n", accounts(t.Accounts), entries(t.Entries))
 	}
 	if left > 0 {
-		a.note("%d findings are left for a decision: rightful check", left)
+		a.note("%s left for a decision: %s", counted(left, "finding is", "findings are"), a.again("check"))
 	}
 	if left > 0 || brokenFiles(c.ps.Issues) {
 		return exitWith(exitFindings)
@@ -232,7 +232,7 @@ func (a *app) nothingToDo(c *checking, t *tally, left int) error {
 
 func (a *app) planError(err error) error {
 	if errors.Is(err, repair.ErrNoPlan) {
-		return fail(exitUsage, err, "rightful runs")
+		return fail(exitUsage, err, a.again("runs"))
 	}
 	return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err))
 }
@@ -284,7 +284,7 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 	} else {
 		a.printRun(run, live)
 	}
-	undo, resume := "rightful undo "+run.ID, "rightful resume "+run.ID
+	undo, resume := a.again("undo", run.ID), a.again("resume", run.ID)
 	switch run.State {
 	case rightful.RunInterrupted:
 		a.out.flush()
@@ -304,7 +304,7 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 		return exitTakenBack, nil
 	}
 	if run.Skipped+run.Failed > 0 {
-		a.note("what was skipped or failed, and why: rightful runs %s", run.ID)
+		a.note("what was skipped or failed, and why: %s", a.again("runs", run.ID))
 		return exitFindings, nil
 	}
 	return exitOK, nil
@@ -312,16 +312,16 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 
 // printRun tells about a run, stage by stage.
 func (a *app) printRun(run *rightful.Run, live bool) {
-	how := "by prediction only: there is no live server to ask"
+	how := "verified by prediction only: there is no live server to ask"
 	if live {
-		how = "by requests to the web server"
+		how = "verified by requests to the web server"
 	}
 	if run.Verb == repair.VerbUndo {
-		how = "each entry was read back"
+		how = "each entry read back"
 	}
 	for i := range run.Stages {
 		s := &run.Stages[i]
-		who := fmt.Sprintf("%d accounts", len(s.Accounts))
+		who := accounts(len(s.Accounts))
 		if len(s.Accounts) == 1 {
 			who = "account " + term.Quote(s.Accounts[0])
 		}
@@ -349,7 +349,7 @@ func (a *app) printRun(run *rightful.Run, live bool) {
 	if run.Reason != "" {
 		state += ": " + term.Line(run.Reason)
 	}
-	a.out.printf("run %s %s: %d changed, %d skipped, %d failed (verified %s)\n", run.ID, state, run.Changed, run.Skipped, run.Failed, how)
+	a.out.printf("run %s %s: %d changed, %d skipped, %d failed (%s)\n", run.ID, state, run.Changed, run.Skipped, run.Failed, how)
 }
 
 func quoteAll(names []string) string {
@@ -358,6 +358,10 @@ func quoteAll(names []string) string {
 		q[i] = term.Quote(n)
 	}
 	return strings.Join(q, " ")
+}
+
+func changeQuestion(p *repair.Plan) string {
+	return fmt.Sprintf("Change %s in %s?", entries(p.Changes), accounts(len(p.Accounts)))
 }
 
 // planLine sums a plan up.
@@ -371,5 +375,5 @@ func planLine(p *repair.Plan) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d changes in %d accounts; %d sites predicted to be cured", p.Changes, len(p.Accounts), cured)
+	return fmt.Sprintf("%s in %s; %s predicted to be cured", counted(p.Changes, "change", "changes"), accounts(len(p.Accounts)), counted(cured, "site", "sites"))
 }

@@ -185,6 +185,9 @@ func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
 	case v.Blocked > 0:
 		v.State, v.Culprit = rightful.SiteBroken, s.first
 		v.Why = fmt.Sprintf("%d files cannot be opened by whoever serves them", v.Blocked)
+		if v.Blocked == 1 {
+			v.Why = "it cannot be opened by whoever serves it"
+		}
 	}
 	if v.State == rightful.SiteOK {
 		v.Culprit = ""

@@ -64,6 +64,8 @@ type app struct {
 	term *term.Terminal
 	// cmd is the command that was called, for hints: "rightful check".
 	cmd string
+	// where are the flags that said which server and state directory, for hints (see again).
+	where []string
 	// load fills cfg; completion calls it, as no verb runs then.
 	load func(bare bool) error
 	// users are those of the server that was read, to show ids as names; nil before.

@@ -281,7 +281,7 @@ func (a *app) findingLines(f *rightful.Finding) []string {
 		lines = append(lines, "        "+term.Line(f.Note))
 	}
 	if f.Accept != "" {
-		lines = append(lines, "        to take that risk: "+term.Command("rightful", "fix", f.Account, "--accept="+f.Accept))
+		lines = append(lines, "        to take that risk: "+a.again("fix", f.Account, "--accept="+f.Accept))
 	}
 	return lines
 }
@@ -310,9 +310,9 @@ func (ft *findingsTable) end(t *tally) {
 	if len(parts) == 0 {
 		parts = []string{"nothing is wrong"}
 	}
-	a.out.printf("%d accounts, %d entries in %.2f s: %d of %d sites down, %d broken; findings: %s\n",
-		t.Accounts, t.Entries, t.Seconds, t.Down, t.Sites, t.Broken, strings.Join(parts, ", "))
+	a.out.printf("%s, %s in %.2f s: %d of %s down, %d broken; findings: %s\n",
+		accounts(t.Accounts), entries(t.Entries), t.Seconds, t.Down, counted(t.Sites, "site", "sites"), t.Broken, strings.Join(parts, ", "))
 	if ft.fixes > 0 {
-		a.note("hint: rightful fix --dry-run")
+		a.note("hint: %s", a.again("fix", "--dry-run"))
 	}
 }

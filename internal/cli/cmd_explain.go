@@ -144,9 +144,9 @@ func (a *app) explainText(x *check.Explanation) {
 			a.out.printf("  %s\n", term.Line(f.Note))
 		}
 		if f.Accept != "" {
-			a.note("hint: %s", term.Command("rightful", "fix", f.Account, "--accept="+f.Accept))
+			a.note("hint: %s", a.again("fix", f.Account, "--accept="+f.Accept))
 		} else if f.Want != nil {
-			a.note("hint: %s", term.Command("rightful", "fix", f.Account))
+			a.note("hint: %s", a.again("fix", f.Account))
 		}
 	}
 }

@@ -329,12 +329,15 @@ func (a *app) printRun(run *rightful.Run, live bool) {
 			who = "canary " + who
 		}
 		line := fmt.Sprintf("stage %d: %s: %d changed", s.Stage, who, s.Changed)
-		for _, x := range []struct {
+		for k, x := range []struct {
 			n    int
 			what string
-		}{{s.Skipped, "skipped"}, {s.Failed, "failed"}, {len(s.Cured), "sites cured"}, {len(s.Worse), "sites worse"}, {len(s.Unverified), "sites unverified"}} {
-			if x.n > 0 {
+		}{{s.Skipped, "skipped"}, {s.Failed, "failed"}, {len(s.Cured), "cured"}, {len(s.Worse), "worse"}, {len(s.Unverified), "unverified"}} {
+			switch {
+			case x.n > 0 && k < 2:
 				line += fmt.Sprintf(", %d %s", x.n, x.what)
+			case x.n > 0:
+				line += fmt.Sprintf(", %s %s", counted(x.n, "site", "sites"), x.what)
 			}
 		}
 		a.out.printf("%s\n", line)

@@ -164,7 +164,7 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 			return cmp.Or(x.effect.Rank()-y.effect.Rank(), cmp.Compare(x.problem, y.problem))
 		})
 		for _, g := range sorted {
-			a.out.printf("  %s %s: %d entries\n", g.effect, g.problem, g.n)
+			a.out.printf("  %s %s: %s\n", g.effect, g.problem, entries(g.n))
 			for _, l := range g.show {
 				a.out.printf("    %s\n", l)
 			}
@@ -180,7 +180,7 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 		}{p.Changes})
 	} else {
 		a.out.printf("plan %s: %s\n", p.ID, planLine(p))
-		a.note("hint: rightful plan apply %s", p.ID)
+		a.note("hint: %s", a.again("plan", "apply", p.ID))
 	}
 	if dryRun {
 		return exitWith(exitFindings)
@@ -207,7 +207,7 @@ func (a *app) planApply(ctx context.Context, id, canary string) error {
 		return a.planError(err)
 	}
 	defer p.Close()
-	if err := a.confirm(ctx, fmt.Sprintf("Change %d entries in %d accounts?", p.Changes, len(p.Accounts))); err != nil {
+	if err := a.confirm(ctx, changeQuestion(p)); err != nil {
 		return err
 	}
 	code, err := a.applyPlan(ctx, c, st, p, canary)

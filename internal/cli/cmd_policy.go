@@ -147,7 +147,7 @@ func (a *app) showRulesFor(s *tree.Server, name string) error {
 	full, kind := locate(s, name)
 	acct := ownerOf(s, ps, full)
 	if acct == nil {
-		return fail(exitUsage, fmt.Errorf("show rules for %q: it belongs to no account", name), "rightful accounts")
+		return fail(exitUsage, fmt.Errorf("show rules for %q: it belongs to no account", name), a.again("accounts"))
 	}
 	p, err := a.loadPolicy(s, acct.Panel)
 	if err != nil {

@@ -88,5 +88,5 @@ func (a *app) newestCutShort(st *repair.State) (string, error) {
 	if err == nil {
 		err = errNothingCutShort
 	}
-	return "", fail(exitCannot, fmt.Errorf("resume: %w", err), "rightful runs")
+	return "", fail(exitCannot, fmt.Errorf("resume: %w", err), a.again("runs"))
 }

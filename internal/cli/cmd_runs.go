@@ -91,7 +91,7 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		a.out.printf("%s by %s, %s\n", term.Line(run.Command), term.Line(run.By), run.Started.Local().Format("2006-01-02 15:04:05"))
 		a.printRun(run, live)
 		if run.InDoubt > 0 {
-			a.out.printf("%d changes are in doubt: announced when the run was cut off\n", run.InDoubt)
+			a.out.printf("%s in doubt: announced when the run was cut off\n", counted(run.InDoubt, "change is", "changes are"))
 		}
 		for _, i := range items {
 			a.out.printf("  %-10s %s: %s\n", i.Result, term.Quote(i.Path), term.Line(i.Reason))
@@ -99,7 +99,7 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		if run.Undone {
 			a.out.printf("undone\n")
 		} else if run.State == rightful.RunInterrupted || run.State == rightful.RunFailed {
-			a.note("hint: rightful resume %s", id)
+			a.note("hint: %s", a.again("resume", id))
 		}
 	}
 	if err != nil {

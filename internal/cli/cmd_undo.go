@@ -64,7 +64,7 @@ func (a *app) undo(ctx context.Context, args []string) error {
 		return a.noRun("undo", err)
 	}
 	if run.Undone {
-		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), "rightful runs")
+		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), a.again("runs"))
 	}
 	o, end := a.runOptions(c.s, c.ps.Users)
 	defer end()
@@ -78,9 +78,9 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	}
 	defer p.Close()
 	if !a.cfg.JSON {
-		a.note("undo of run %s (%s, %s): %d entries to put back, %d left alone", id, run.Verb, run.Started.Local().Format("2006-01-02 15:04:05"), p.Changes, len(p.Skips))
+		a.note("undo of run %s (%s, %s): %s to put back, %d left alone", id, run.Verb, run.Started.Local().Format("2006-01-02 15:04:05"), entries(p.Changes), len(p.Skips))
 	}
-	if err := a.confirm(ctx, fmt.Sprintf("Put %d entries back as they were?", p.Changes)); err != nil {
+	if err := a.confirm(ctx, fmt.Sprintf("Put %s back as they were?", entries(p.Changes))); err != nil {
 		return err
 	}
 	done, err := st.Apply(ctx, p, o)
@@ -121,7 +121,7 @@ func (a *app) tellSites(ctx context.Context, c *checking, p *repair.Plan) error 
 		return nil
 	})
 	if down > maxShown {
-		a.note("… and %d more sites: rightful check", down-maxShown)
+		a.note("… and %d more sites: %s", down-maxShown, a.again("check"))
 	}
 	return err
 }
@@ -134,7 +134,7 @@ func (c *checking) has(account string) bool {
 // noRun is the error for a run that cannot be found.
 func (a *app) noRun(what string, err error) error {
 	if errors.Is(err, repair.ErrNoRun) {
-		return fail(exitUsage, err, "rightful runs")
+		return fail(exitUsage, err, a.again("runs"))
 	}
-	return fail(exitCannot, fmt.Errorf("%s: %w; nothing was changed", what, err), "rightful runs")
+	return fail(exitCannot, fmt.Errorf("%s: %w; nothing was changed", what, err), a.again("runs"))
 }

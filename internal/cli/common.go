@@ -13,6 +13,7 @@ import (
 	"rightful/internal/tree"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // maxConfig is the most bytes of a configuration file that are read.
@@ -32,6 +33,20 @@ func (a *app) configure(root *cobra.Command, flags *config.Config, file string, 
 		}
 		return nil
 	}
+	a.where = a.where[:0]
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		switch f.Name {
+		case "root", "state", "config":
+			if !f.Changed {
+				return
+			}
+			a.where = append(a.where, "--"+f.Name, f.Value.String())
+		case "web-config":
+			for _, v := range flags.WebConfig {
+				a.where = append(a.where, "--"+f.Name, v)
+			}
+		}
+	})
 	// The file lies on the server that is looked after, so which one that is must be known first.
 	cfg := config.Default()
 	if err := given(&cfg); err != nil {
@@ -81,6 +96,11 @@ func readConfigFile(root, file string) (text []byte, name string, err error) {
 		err = fail(exitCannot, err, "--config FILE")
 	}
 	return text, config.Path, err
+}
+
+// again is another command about the same server and state directory, ready to paste.
+func (a *app) again(words ...string) string {
+	return term.Command(slices.Concat([]string{"rightful"}, words, a.where)...)
 }
 
 // needRoot refuses to go on for anybody but root.

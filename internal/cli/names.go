@@ -58,6 +58,17 @@ func (n names) diff(have, want rightful.Meta) string {
 	return strings.Join(parts, ", ")
 }
 
+// counted is "1 entry", "2 entries".
+func counted(n int, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func entries(n int) string  { return counted(n, "entry", "entries") }
+func accounts(n int) string { return counted(n, "account", "accounts") }
+
 func orDash(s string) string {
 	if s == "" {
 		return "-"

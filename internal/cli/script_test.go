@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,17 +47,20 @@ func program() int {
 
 // TestScripts drives the real command. Beside testscript's own commands there are:
 //
-//	mktree DIR FILE      build a tree from lines "MODE OWNER:GROUP PATH [CONTENT | -> TARGET]" (see mktree)
+//	server DIR KIND      build the healthy server testdata/tree/KIND
+//	mktree DIR FILE      build a tree, or change one (see buildTree)
 //	lstree DIR           print a tree in the same form, without content, sorted
 //	exits N COMMAND…     run a command and hold its exit code to be exactly N
 //	jsonq QUERY [VALUE]  hold one value of the last standard output, or print it (see jsonq)
+//	capture NAME REGEXP  set a variable to the first group that matches in the last output
+//	tamed                print the last standard output without times and run IDs, to compare with a golden file
 //
 // Conditions: [root] runs as root.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mktree": mktree, "lstree": lstree, "exits": exits, "jsonq": jsonq,
+			"server": server, "mktree": mktree, "lstree": lstree, "exits": exits, "jsonq": jsonq, "capture": capture, "tamed": tamed,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {
@@ -66,103 +70,52 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("RIGHTFUL_STATE", filepath.Join(e.WorkDir, ".state"))
-			return nil
+			data, err := filepath.Abs("testdata")
+			e.Setenv("TESTDATA", data)
+			return err
 		},
 		RequireUniqueNames: true,
 	})
 }
 
-// mktree builds a tree below DIR. A path that ends in / is a directory; directories on the way are made as 0755 root.
-// Owner and group are numbers or names of DIR/etc/passwd and DIR/etc/group, which must stand first. Content runs to the
-// end of the line, with Go's escapes (\n); "<NAME" takes a file of the script. A line that begins with # says nothing.
 func mktree(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: mktree DIR FILE")
 	}
-	dir := ts.MkAbs(args[0])
-	ts.Check(os.MkdirAll(dir, 0o755))
-	for n, line := range strings.Split(ts.ReadFile(args[1]), "\n") {
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		if err := mkentry(ts, dir, line); err != nil {
-			ts.Fatalf("%s:%d: %v", args[1], n+1, err)
-		}
+	if err := buildTree(ts.MkAbs(args[0]), ts.ReadFile(args[1]), ts.ReadFile); err != nil {
+		ts.Fatalf("%s: %v", args[1], err)
 	}
 }
 
-func mkentry(ts *testscript.TestScript, dir, line string) error {
-	f := strings.SplitN(line, " ", 4)
-	if len(f) < 3 {
-		return fmt.Errorf("%q is not MODE OWNER:GROUP PATH", line)
+func server(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: server DIR KIND")
 	}
-	mode, err := strconv.ParseUint(f[0], 8, 32)
-	if err != nil {
-		return err
-	}
-	owner, group, _ := strings.Cut(f[1], ":")
-	uid, err := id(filepath.Join(dir, "etc/passwd"), owner)
-	if err != nil {
-		return err
-	}
-	gid, err := id(filepath.Join(dir, "etc/group"), group)
-	if err != nil {
-		return err
-	}
-	rel, err := strconv.Unquote(`"` + f[2] + `"`)
-	if err != nil {
-		return err
-	}
-	name := filepath.Join(dir, rel)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	rest := ""
-	if len(f) == 4 {
-		rest = f[3]
-	}
-	target, link := strings.CutPrefix(rest, "-> ")
-	switch {
-	case link:
-		err = os.Symlink(target, name)
-	case strings.HasSuffix(rel, "/"):
-		err = os.MkdirAll(name, 0o755)
-	default:
-		var content string
-		if from, ok := strings.CutPrefix(rest, "<"); ok {
-			content = ts.ReadFile(from)
-		} else if content, err = strconv.Unquote(`"` + strings.ReplaceAll(rest, `"`, `\"`) + `"`); err != nil {
-			return err
-		}
-		err = os.WriteFile(name, []byte(content), 0o600)
-	}
-	if err == nil && os.Geteuid() == 0 {
-		err = os.Lchown(name, uid, gid)
-	}
-	if err == nil && !link {
-		err = unix.Chmod(name, uint32(mode)) // os.Chmod has its own idea of setuid
-	}
-	return err
+	ts.Check(buildServer(ts.MkAbs(args[0]), args[1], filepath.Join(ts.Getenv("TESTDATA"), "tree")))
 }
 
-// id looks a name up in the third field of a passwd or group file.
-func id(file, name string) (int, error) {
-	if n, err := strconv.Atoi(name); err == nil {
-		return n, nil
+// capture sets a variable to the first group of a regular expression in the last standard output or error.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME REGEXP")
 	}
-	text, err := os.ReadFile(file)
-	if name == "root" {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	for l := range strings.Lines(string(text)) {
-		if f := strings.Split(strings.TrimSpace(l), ":"); f[0] == name && len(f) > 2 {
-			return strconv.Atoi(f[2])
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	for _, from := range []string{"stdout", "stderr"} {
+		if m := re.FindStringSubmatch(ts.ReadFile(from)); len(m) > 1 {
+			ts.Setenv(args[0], m[1])
+			return
 		}
 	}
-	return 0, fmt.Errorf("no %q in %s", name, file)
+	ts.Fatalf("nothing matches %q", args[1])
+}
+
+// tamed prints the last standard output with what differs from one time to the next made the same (see tame).
+func tamed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: tamed")
+	}
+	fmt.Fprint(ts.Stdout(), tame(ts.ReadFile("stdout")))
 }
 
 // lstree prints "MODE UID:GID PATH [-> TARGET]" for every entry below DIR, to compare with a golden file.

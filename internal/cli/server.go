@@ -52,14 +52,14 @@ func (a *app) pick(ps *panel.Server, names []string) ([]*panel.Account, error) {
 func (a *app) unknownAccount(ps *panel.Server, name string) error {
 	for _, i := range ps.Issues {
 		if i.Account == name {
-			return fail(exitUsage, fmt.Errorf("unknown account %q: left out: %s", name, i), "rightful accounts")
+			return fail(exitUsage, fmt.Errorf("unknown account %q: left out: %s", name, i), a.again("accounts"))
 		}
 	}
 	var known []string
 	for i := range ps.Accounts {
 		known = append(known, ps.Accounts[i].Name)
 	}
-	return orHint(unknown("account", name, known, append([]string{"rightful"}, a.argsBut(name)...)...), "rightful accounts")
+	return orHint(unknown("account", name, known, append([]string{"rightful"}, a.argsBut(name)...)...), a.again("accounts"))
 }
 
 // argsBut is the command line without an argument, for a hint that puts another in its place.

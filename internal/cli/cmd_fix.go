@@ -64,21 +64,41 @@ crosses a mount below a home, and never carries out a plan that is predicted to 
 	})
 }
 
-// openState opens the state directory, locked for this process. The caller calls unlock.
-func (a *app) openState(s *tree.Server) (*repair.State, func(), error) {
-	st, err := repair.OpenState(a.cfg.State, s)
-	if err != nil {
-		return nil, nil, fail(exitCannot, err, "--state DIR")
+// writing is what the verbs that change something need: the server, and the state directory, locked for this process.
+type writing struct {
+	*checking
+	st     *repair.State
+	unlock func()
+}
+
+func (w *writing) close() {
+	w.unlock()
+	w.checking.close()
+}
+
+// openWriting is openChecking for root, with the lock. The caller closes it.
+func (a *app) openWriting(args []string, f checkFlags) (*writing, error) {
+	if err := a.needRoot(); err != nil {
+		return nil, err
 	}
-	unlock, err := st.Lock(a.commandLine(), a.by())
+	c, err := a.openChecking(args, f)
 	if err != nil {
-		var held *repair.LockedError
-		if errors.As(err, &held) {
-			return nil, nil, fail(exitCannot, fmt.Errorf("begin: %w; nothing was changed", err), a.again("runs"))
-		}
-		return nil, nil, fail(exitCannot, err, "--state DIR")
+		return nil, err
 	}
-	return st, unlock, nil
+	w := &writing{checking: c}
+	if w.st, err = repair.OpenState(a.cfg.State, c.s); err == nil {
+		w.unlock, err = w.st.Lock(a.commandLine(), a.by())
+	}
+	if err == nil {
+		return w, nil
+	}
+	c.close()
+	hint := "--state DIR"
+	var held *repair.LockedError
+	if errors.As(err, &held) {
+		err, hint = fmt.Errorf("begin: %w; nothing was changed", err), "rightful runs"
+	}
+	return nil, fail(exitCannot, err, hint)
 }
 
 // commandLine is what was typed, for the record.
@@ -95,32 +115,24 @@ func (a *app) by() string {
 }
 
 func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
-	if err := a.needRoot(); err != nil {
-		return err
-	}
-	c, err := a.openChecking(args, f.checkFlags)
+	w, err := a.openWriting(args, f.checkFlags)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer w.close()
 	if f.canary != "" {
-		if _, err := a.pick(c.ps, []string{f.canary}); err != nil {
+		if _, err := a.pick(w.ps, []string{f.canary}); err != nil {
 			return err
 		}
 	}
-	st, unlock, err := a.openState(c.s)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	t, id, left, err := a.planFix(ctx, c, st, f)
+	t, id, left, err := a.planFix(ctx, w, f)
 	if err != nil {
 		return err
 	}
 	if id == "" {
-		return a.nothingToDo(c, t, left)
+		return a.nothingToDo(w.checking, t, left)
 	}
-	plan, err := st.OpenPlan(id)
+	plan, err := w.st.OpenPlan(id)
 	if err != nil {
 		return a.planError(err)
 	}
@@ -138,7 +150,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	if err := a.confirm(ctx, changeQuestion(plan)); err != nil {
 		return err
 	}
-	code, err := a.applyPlan(ctx, c, st, plan, f.canary)
+	code, err := a.applyPlan(ctx, w, plan, f.canary)
 	if err != nil {
 		return err
 	}
@@ -146,7 +158,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 		a.note("%s left for a decision: %s", counted(left, "finding is", "findings are"), a.again("check"))
 		code = max(code, exitFindings)
 	}
-	if brokenFiles(c.ps.Issues) {
+	if brokenFiles(w.ps.Issues) {
 		code = max(code, exitFindings)
 	}
 	return exitWith(code)
@@ -154,12 +166,12 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 
 // planFix checks and writes the plan. The ID is empty where there is nothing to change; left counts the findings that
 // no change is planned for.
-func (a *app) planFix(ctx context.Context, c *checking, st *repair.State, f fixFlags) (t *tally, id string, left int, err error) {
+func (a *app) planFix(ctx context.Context, c *writing, f fixFlags) (t *tally, id string, left int, err error) {
 	h := repair.PlanHeader{Verb: "fix", By: a.by(), Command: a.commandLine()}
 	for _, x := range c.opts.Accept {
 		h.Accept = append(h.Accept, x.String())
 	}
-	w, err := st.NewPlan(h)
+	w, err := c.st.NewPlan(h)
 	if err != nil {
 		return nil, "", 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
 	}
@@ -255,11 +267,11 @@ func (a *app) runOptions(c *tree.Server, users *panel.Users) (o repair.Options, 
 }
 
 // applyPlan carries a plan out with verification, and tells how it went.
-func (a *app) applyPlan(ctx context.Context, c *checking, st *repair.State, plan *repair.Plan, canary string) (int, error) {
+func (a *app) applyPlan(ctx context.Context, c *writing, plan *repair.Plan, canary string) (int, error) {
 	o, end := a.runOptions(c.s, c.ps.Users)
 	o.Canary = canary
 	o.Verify = newVerifier(c.opts, plan, c.s.Live())
-	run, err := st.Apply(ctx, plan, o)
+	run, err := c.st.Apply(ctx, plan, o)
 	end()
 	return a.ended(ctx, c.s.Live(), run, err)
 }

@@ -189,20 +189,12 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 }
 
 func (a *app) planApply(ctx context.Context, id, canary string) error {
-	if err := a.needRoot(); err != nil {
-		return err
-	}
-	c, err := a.openChecking(nil, checkFlags{})
+	w, err := a.openWriting(nil, checkFlags{})
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	st, unlock, err := a.openState(c.s)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	p, err := st.OpenPlan(id)
+	defer w.close()
+	p, err := w.st.OpenPlan(id)
 	if err != nil {
 		return a.planError(err)
 	}
@@ -210,7 +202,7 @@ func (a *app) planApply(ctx context.Context, id, canary string) error {
 	if err := a.confirm(ctx, changeQuestion(p)); err != nil {
 		return err
 	}
-	code, err := a.applyPlan(ctx, c, st, p, canary)
+	code, err := a.applyPlan(ctx, w, p, canary)
 	if err != nil {
 		return err
 	}

@@ -31,30 +31,22 @@ that was under way is verified, and the rest follows. Without a name it takes th
 var errNothingCutShort = errors.New("no run was cut short")
 
 func (a *app) resume(ctx context.Context, args []string) error {
-	if err := a.needRoot(); err != nil {
-		return err
-	}
-	c, err := a.openChecking(nil, checkFlags{})
+	w, err := a.openWriting(nil, checkFlags{})
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	st, unlock, err := a.openState(c.s)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer w.close()
 	id := ""
 	if len(args) > 0 {
 		id = args[0]
-	} else if id, err = a.newestCutShort(st); err != nil {
+	} else if id, err = a.newestCutShort(w.st); err != nil {
 		return err
 	}
-	run, _, err := st.Run(id)
+	run, _, err := w.st.Run(id)
 	if err != nil {
 		return a.noRun("resume", err)
 	}
-	p, err := st.OpenPlan(run.Plan)
+	p, err := w.st.OpenPlan(run.Plan)
 	if err != nil {
 		return a.planError(err)
 	}
@@ -62,16 +54,16 @@ func (a *app) resume(ctx context.Context, args []string) error {
 	if err := a.confirm(ctx, fmt.Sprintf("Finish run %s (%d of %d entries changed so far)?", id, run.Changed, run.Planned)); err != nil {
 		return err
 	}
-	o, end := a.runOptions(c.s, c.ps.Users)
+	o, end := a.runOptions(w.s, w.ps.Users)
 	if run.Verb != repair.VerbUndo {
-		o.Verify = newVerifier(c.opts, p, c.s.Live())
+		o.Verify = newVerifier(w.opts, p, w.s.Live())
 	}
-	done, err := st.Resume(ctx, id, o)
+	done, err := w.st.Resume(ctx, id, o)
 	end()
 	if done == nil {
 		return a.noRun("resume", err)
 	}
-	code, err := a.ended(ctx, c.s.Live(), done, err)
+	code, err := a.ended(ctx, w.s.Live(), done, err)
 	if err != nil {
 		return err
 	}

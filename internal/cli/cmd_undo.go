@@ -40,39 +40,31 @@ stop working are reported, and are no reason to stop.`,
 }
 
 func (a *app) undo(ctx context.Context, args []string) error {
-	if err := a.needRoot(); err != nil {
-		return err
-	}
-	c, err := a.openChecking(nil, checkFlags{})
+	w, err := a.openWriting(nil, checkFlags{})
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	st, unlock, err := a.openState(c.s)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer w.close()
 	id := ""
 	if len(args) > 0 {
 		id = args[0]
-	} else if id, err = st.Newest(); err != nil {
+	} else if id, err = w.st.Newest(); err != nil {
 		return a.noRun("undo", err)
 	}
-	run, _, err := st.Run(id)
+	run, _, err := w.st.Run(id)
 	if err != nil {
 		return a.noRun("undo", err)
 	}
 	if run.Undone {
 		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), a.again("runs"))
 	}
-	o, end := a.runOptions(c.s, c.ps.Users)
+	o, end := a.runOptions(w.s, w.ps.Users)
 	defer end()
-	planID, err := st.PlanUndo(ctx, id, o, repair.PlanHeader{By: a.by(), Command: a.commandLine()})
+	planID, err := w.st.PlanUndo(ctx, id, o, repair.PlanHeader{By: a.by(), Command: a.commandLine()})
 	if err != nil {
 		return a.runError(ctx, err)
 	}
-	p, err := st.OpenPlan(planID)
+	p, err := w.st.OpenPlan(planID)
 	if err != nil {
 		return a.planError(err)
 	}
@@ -83,16 +75,16 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	if err := a.confirm(ctx, fmt.Sprintf("Put %s back as they were?", entries(p.Changes))); err != nil {
 		return err
 	}
-	done, err := st.Apply(ctx, p, o)
+	done, err := w.st.Apply(ctx, p, o)
 	end()
 	if done != nil {
 		done.Skipped += len(p.Skips)
 	}
-	code, err := a.ended(ctx, c.s.Live(), done, err)
+	code, err := a.ended(ctx, w.s.Live(), done, err)
 	if err != nil {
 		return err
 	}
-	if err := a.tellSites(ctx, c, p); err != nil {
+	if err := a.tellSites(ctx, w.checking, p); err != nil {
 		return err
 	}
 	return exitWith(code)

@@ -22,21 +22,6 @@ func (n names) owner(uid, gid uint32) string {
 	return term.Quote(n.users.Name(uid)) + ":" + term.Quote(n.users.GroupName(gid))
 }
 
-// meta is "alice:www-data 0750", with the ACLs where there are any.
-func (n names) meta(m rightful.Meta) string {
-	s := n.owner(m.UID, m.GID) + " " + m.Mode.String()
-	if len(m.ACL) > 0 {
-		s += " acl=" + m.ACL.String()
-	}
-	if len(m.Default) > 0 {
-		s += " default=" + m.Default.String()
-	}
-	if len(m.Caps) > 0 {
-		s += " capabilities"
-	}
-	return s
-}
-
 // diff shows only what is different: "alice:alice → alice:www-data, 0755 → 0750".
 func (n names) diff(have, want rightful.Meta) string {
 	var parts []string

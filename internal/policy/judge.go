@@ -34,10 +34,10 @@ func (r *Rule) Judge(have rightful.Meta, kind rightful.Kind, exact bool) Judgeme
 			continue
 		}
 		j := Judgement{OK: true, Want: have, Alternative: a.index}
-		if exact && a.hasMode && kind != rightful.KindSymlink && have.ACL == nil {
-			if m := r.canonical(a, have.Mode, kind); m != have.Mode {
-				j.OK, j.Untidy, j.Want.Mode = false, true, m
-			}
+		if exact {
+			r.tidy(a, &j.Want, kind)
+			j.Untidy = j.Want.Mode != have.Mode
+			j.OK = !j.Untidy
 		}
 		return j
 	}
@@ -46,7 +46,17 @@ func (r *Rule) Judge(have rightful.Meta, kind rightful.Kind, exact bool) Judgeme
 		Owner: m.owner, Group: m.group, TooOpen: m.open != 0, TooClosed: m.closed != 0, ACL: m.acl, Alternative: a.index,
 	}
 	j.Want, j.Stuck = r.repair(a, have, kind, m)
+	if exact && j.Stuck == "" {
+		r.tidy(a, &j.Want, kind)
+	}
 	return j
+}
+
+// tidy gives the canonical mode to what satisfies an alternative.
+func (r *Rule) tidy(a *resolved, m *rightful.Meta, kind rightful.Kind) {
+	if a.hasMode && kind != rightful.KindSymlink && m.ACL == nil {
+		m.Mode = r.canonical(a, m.Mode, kind)
+	}
 }
 
 // goal is the alternative that a repair goes to: the first, except that where that one would open something to all and a

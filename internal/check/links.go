@@ -61,7 +61,7 @@ func (j *job) settleLinks() {
 	slices.SortFunc(ls, func(a, b *linked) int { return strings.Compare(a.findings[0].Path, b.findings[0].Path) })
 	for _, l := range ls {
 		why := ""
-		if uint32(len(l.met)) != l.links {
+		if uint32(len(l.met)) != l.links || l.change != nil && !j.allHere(l) {
 			why = "not all of its hard links were met in this account"
 		} else if l.change != nil {
 			for _, m := range l.met {
@@ -81,4 +81,13 @@ func (j *job) settleLinks() {
 			j.r.Changes = append(j.r.Changes, *l.change)
 		}
 	}
+}
+
+// allHere makes sure that what was met are as many links, and not fewer that were renamed while we looked.
+func (j *job) allHere(l *linked) bool {
+	paths := make([]string, len(l.met))
+	for i, m := range l.met {
+		paths[i] = m.path
+	}
+	return j.c.Server.AllLinks(j.ctx, l.change.ID, j.r.Bases, paths) == nil
 }

@@ -235,9 +235,13 @@ func (j *job) newChange(e *tree.Entry, have rightful.Meta, op opinion, f rightfu
 	if err == nil {
 		defer n.Close()
 		var content rightful.Content
-		if content, _, err = n.Content(j.ctx, false); err == nil {
+		content, _, err = n.Content(j.ctx, false)
+		switch {
+		case err == nil:
 			c.Content = &content
 			return c
+		case tree.Refused(err) == tree.CauseTooLarge:
+			return c // without proof of its content it gets no privilege back
 		}
 	}
 	j.Fail(e.Rel(), err)

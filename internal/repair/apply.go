@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"rightful"
 	"rightful/internal/tree"
@@ -22,9 +23,17 @@ const (
 	reasonLink      = "a link was put in its path"
 	reasonMount     = "something is mounted over its path"
 	reasonWithheld  = "its set-id bits or capabilities were not given back: its content changed, or cannot be proved unchanged"
-	reasonContent   = "its content changed since it was given away"
+	reasonContent   = "its content changed since it was given away, or cannot be proved unchanged"
 	reasonAfter     = "somebody changed it in the moment of the change"
 )
+
+// A way is a change of an entry from one state to another.
+type way struct{ from, to rightful.Meta }
+
+// key names an inode in a map.
+func key(id rightful.EntryID) string {
+	return fmt.Sprintf("%s/%d/%x/%d", id.FS, id.Ino, id.Handle, id.Birth)
+}
 
 // A target is one change in the direction in which it is to be made.
 type target struct {
@@ -36,6 +45,8 @@ type target struct {
 	resuming bool
 	// content guards a privilege that to holds.
 	content *rightful.Content
+	// later are the changes of the same entry that may have been made after this one before the crash.
+	later []way
 }
 
 // an applier makes changes below the bases of one account, in order, from one goroutine.
@@ -134,6 +145,8 @@ func (a *applier) change(ctx context.Context, t *target) result {
 		return result{status: stApplied}
 	case same(live, t.from, t.Kind):
 	case t.resuming && knownState(live, t.from, t.to, t.Kind):
+	case slices.ContainsFunc(t.later, func(w way) bool { return knownState(live, w.from, w.to, t.Kind) }):
+		return result{status: stApplied} // and the next one was begun
 	default:
 		return skip(reasonChanged)
 	}
@@ -187,7 +200,6 @@ func (a *applier) gate(ctx context.Context, n *tree.Node, t *target, live rightf
 	if t.Kind != rightful.KindFile {
 		return to, "", release
 	}
-	const setID = rightful.ModeSetuid | rightful.ModeSetgid
 	stays := live.UID == to.UID && live.GID == to.GID
 	privileged := to.Mode&setID&^live.Mode != 0 || to.Mode&setID != 0 && !stays || len(to.Caps) > 0 && (!stays || string(to.Caps) != string(live.Caps))
 	system := to.UID < a.systemUID && live.UID != to.UID
@@ -204,9 +216,7 @@ func (a *applier) gate(ctx context.Context, n *tree.Node, t *target, live rightf
 	case proved:
 		return to, "", release
 	case privileged:
-		to.Mode &^= setID
-		to.Caps = nil
-		return to, reasonWithheld, release
+		return withheld(to), reasonWithheld, release
 	}
 	return to, reasonContent, release
 }

@@ -18,6 +18,7 @@ func (e *encoder) bytes(v []byte) {
 	e.uint(uint64(len(v)))
 	e.b = append(e.b, v...)
 }
+
 func (e *encoder) string(v string) {
 	e.uint(uint64(len(v)))
 	e.b = append(e.b, v...)

@@ -55,6 +55,8 @@ type outcomeHeader struct {
 	By      string    `json:"by"`
 	Command string    `json:"command"`
 	Canary  string    `json:"canary,omitempty"`
+	// Verified: the stages are judged, so there are several.
+	Verified bool `json:"verified,omitempty"`
 }
 
 type outcomeBaseline struct {
@@ -218,14 +220,16 @@ type outcome struct {
 	outcomeHeader
 	status   []status // by sequence number
 	observed map[int]rightful.Meta
-	baseline json.RawMessage
-	stages   []rightful.Stage
-	open     *rightful.Stage // announced and without verdict
-	taken    []outcomeTakeBack
-	end      *outcomeEnd
-	good     int64 // where the good records end
-	torn     bool
-	size     int64
+	// reverting holds the changes whose take-back was announced and of which no result is known.
+	reverting map[int]bool
+	baseline  json.RawMessage
+	stages    []rightful.Stage
+	open      *rightful.Stage // announced and without verdict
+	taken     []outcomeTakeBack
+	end       *outcomeEnd
+	good      int64 // where the good records end
+	torn      bool
+	size      int64
 }
 
 // touched reports whether this run may have changed the entry.
@@ -282,7 +286,7 @@ func parseOutcome(f interface {
 	if string(magic) != outcomeMagic {
 		return nil, errDamagedOutcome
 	}
-	o := &outcome{observed: map[int]rightful.Meta{}, size: fi.Size()}
+	o := &outcome{observed: map[int]rightful.Meta{}, reverting: map[int]bool{}, size: fi.Size()}
 	r := newRecordReader(f, int64(len(outcomeMagic)), fi.Size())
 	for {
 		o.good = r.off
@@ -362,6 +366,8 @@ func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph
 			}
 			if ph == applying {
 				o.status[seq] = stBegun
+			} else {
+				o.reverting[seq] = true
 			}
 		}
 		return d.err
@@ -388,8 +394,11 @@ func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph
 
 // note takes one result into the account of what became of a change.
 func (o *outcome) note(seq int, ph phase, r result) {
-	if ph == reverting && r.status != stTakenBack {
-		return // it stays what it was: still ours
+	if ph == reverting {
+		delete(o.reverting, seq)
+		if r.status != stTakenBack {
+			return // it stays what it was: still ours
+		}
 	}
 	o.status[seq] = r.status
 	delete(o.observed, seq)

@@ -26,9 +26,11 @@ type Verifier interface {
 
 // A Judgement is how the sites of one account compare with before.
 type Judgement struct {
-	Account                  string
-	Cured, Worse, Unverified []string // sites
-	Reason                   string   // why it is worse
+	Account string
+	// Sites. Uncured were predicted to be cured and are as before; Unverified are those of which requests prove nothing,
+	// which are judged otherwise, so that they are among the others too.
+	Cured, Uncured, Worse, Unverified []string
+	Reason                            string // why it is worse
 }
 
 // Progress says how far a run has come.
@@ -79,7 +81,7 @@ func (s *State) Apply(ctx context.Context, p *Plan, o Options) (*rightful.Run, e
 	now := time.Now().UTC()
 	h := outcomeHeader{
 		Version: formatVersion, Run: newID(now), Plan: p.ID, SHA256: p.SHA256, Verb: p.Verb, Undoes: p.Undoes,
-		Changes: p.Changes, Started: now, By: o.By, Command: o.Command,
+		Changes: p.Changes, Started: now, By: o.By, Command: o.Command, Verified: o.Verify != nil,
 	}
 	r := newRunner(s, p, o, h)
 	if err := r.chooseCanary(); err != nil {
@@ -123,6 +125,9 @@ func (s *State) Resume(ctx context.Context, id string, o Options) (*rightful.Run
 	}
 	defer p.Close()
 	o.Canary = prior.Canary
+	if !prior.Verified {
+		o.Verify = nil // there is no state from before the first change to compare with
+	}
 	r := newRunner(s, p, o, prior.outcomeHeader)
 	r.prior, r.back = prior, prior.halfTakenBack()
 	copy(r.status, prior.status)
@@ -245,7 +250,7 @@ func (r *runner) cut() [][]int {
 			order = append(order, i)
 		}
 	}
-	if r.Verify == nil {
+	if !r.header.Verified {
 		return [][]int{order}
 	}
 	var stages [][]int
@@ -278,7 +283,7 @@ func (r *runner) progress(stage int, doing string) {
 
 // stage changes the accounts of one stage, verifies them, and takes back what got worse.
 func (r *runner) stage(ctx context.Context, i int) error {
-	st := rightful.Stage{Stage: i + 1, Accounts: []string{}, Cured: []string{}, Worse: []string{}, Unverified: []string{}, TakenBack: []string{}}
+	st := rightful.Stage{Stage: i + 1, Accounts: []string{}, Cured: []string{}, Uncured: []string{}, Worse: []string{}, Unverified: []string{}, TakenBack: []string{}}
 	for _, a := range r.stages[i] {
 		st.Accounts = append(st.Accounts, r.plan.Accounts[a].Account)
 	}
@@ -289,16 +294,17 @@ func (r *runner) stage(ctx context.Context, i int) error {
 	if err := r.parallel(ctx, r.stages[i], func(a int) error { return r.account(ctx, a) }); err != nil {
 		return err
 	}
-	var stop error
+	var js []Judgement
 	if r.Verify != nil {
 		r.progress(i, "verifying")
-		js, err := r.Verify.Judge(ctx, st.Accounts)
-		if err != nil {
+		var err error
+		if js, err = r.Verify.Judge(ctx, st.Accounts); err != nil {
 			return err
 		}
-		if stop, err = r.judge(ctx, i, &st, js); err != nil {
-			return err
-		}
+	}
+	stop, err := r.judge(ctx, i, &st, js)
+	if err != nil {
+		return err
 	}
 	for _, a := range r.stages[i] {
 		sp := r.plan.spans[a]
@@ -328,8 +334,14 @@ func (r *runner) stage(ctx context.Context, i int) error {
 func (r *runner) judge(ctx context.Context, i int, st *rightful.Stage, js []Judgement) (stop, err error) {
 	var back []int
 	var reason string
+	for _, name := range st.Accounts { // a take-back that was cut short is finished whatever verification says now
+		if r.back[name] != "" && !slices.ContainsFunc(js, func(j Judgement) bool { return j.Account == name }) {
+			js = append(js, Judgement{Account: name})
+		}
+	}
 	for _, j := range js {
 		st.Cured = append(st.Cured, j.Cured...)
+		st.Uncured = append(st.Uncured, j.Uncured...)
 		st.Worse = append(st.Worse, j.Worse...)
 		st.Unverified = append(st.Unverified, j.Unverified...)
 		a := slices.IndexFunc(r.plan.Accounts, func(p PlanAccount) bool { return p.Account == j.Account })
@@ -421,13 +433,22 @@ func (r *runner) account(ctx context.Context, a int) error {
 		return nil
 	}
 	b := batch{r: r, ap: ap, ctx: ctx, ph: applying}
-	err := r.plan.Each(a, func(seq int, c *rightful.Change) error {
+	begun, err := r.repeated(a, func(seq int) bool { return r.prior.status[seq] == stBegun })
+	if err != nil {
+		return err
+	}
+	err = r.plan.Each(a, func(seq int, c *rightful.Change) error {
 		t := target{Change: c, from: c.Before, to: c.After, content: c.Content, byHandle: r.plan.Verb == VerbUndo}
 		if r.prior != nil {
 			switch r.prior.status[seq] {
 			case stNone:
 			case stBegun:
 				t.resuming = true
+				for _, o := range begun[key(c.ID)] {
+					if o.seq > seq {
+						t.later = append(t.later, way{o.c.Before, o.c.After})
+					}
+				}
 			default:
 				r.Changed(1)
 				return nil
@@ -441,12 +462,38 @@ func (r *runner) account(ctx context.Context, a int) error {
 	return b.flush()
 }
 
+// A numbered change.
+type numbered struct {
+	seq int
+	c   *rightful.Change
+}
+
+// repeated finds the changes of one account that an earlier attempt may have been in the middle of, by entry: where an
+// entry has several, it may be in a state of the second while the first is not known to be made.
+func (r *runner) repeated(a int, begun func(seq int) bool) (map[string][]numbered, error) {
+	if r.prior == nil {
+		return nil, nil
+	}
+	m := map[string][]numbered{}
+	err := r.plan.Each(a, func(seq int, c *rightful.Change) error {
+		if begun(seq) {
+			m[key(c.ID)] = append(m[key(c.ID)], numbered{seq, c})
+		}
+		return nil
+	})
+	return m, err
+}
+
 // takeBack undoes what the run did to one account, last change first.
 func (r *runner) takeBack(ctx context.Context, a int) error {
 	ap := newApplier(r.Server, r.SystemUID, r.stepped)
 	defer ap.close()
 	b := batch{r: r, ap: ap, ctx: context.WithoutCancel(ctx), ph: reverting}
-	err := r.plan.EachBack(a, func(seq int, c *rightful.Change) error {
+	begun, err := r.repeated(a, func(seq int) bool { return r.prior.reverting[seq] })
+	if err != nil {
+		return err
+	}
+	err = r.plan.EachBack(a, func(seq int, c *rightful.Change) error {
 		r.mu.Lock()
 		st := r.status[seq]
 		obs, deviates := r.touched[seq]
@@ -458,7 +505,13 @@ func (r *runner) takeBack(ctx context.Context, a int) error {
 		case deviates:
 			from = obs
 		}
-		return b.add(seq, target{Change: c, from: from, to: c.Before, content: c.Content, byHandle: true, resuming: true})
+		t := target{Change: c, from: from, to: c.Before, content: c.Content, byHandle: true, resuming: true}
+		for _, o := range begun[key(c.ID)] {
+			if o.seq < seq {
+				t.later = append(t.later, way{o.c.After, o.c.Before})
+			}
+		}
+		return b.add(seq, t)
 	})
 	if err != nil {
 		return err
@@ -504,9 +557,6 @@ func (b *batch) flush() error {
 		if b.ph == reverting && (res.status == stApplied || res.status == stAlready) {
 			res.status = stTakenBack
 		}
-		if err := r.out.result(b.ph, seq, res); err != nil {
-			return err
-		}
 		r.mu.Lock()
 		if b.ph == applying || res.status == stTakenBack {
 			r.status[seq] = res.status
@@ -516,6 +566,9 @@ func (b *batch) flush() error {
 			}
 		}
 		r.mu.Unlock()
+		if err := r.out.result(b.ph, seq, res); err != nil {
+			return err
+		}
 		if b.ph == applying {
 			r.Changed(1)
 		}

@@ -1,6 +1,8 @@
 package repair
 
 import (
+	"slices"
+
 	"rightful"
 	"rightful/internal/tree/edit"
 )
@@ -82,14 +84,25 @@ func known(before, after rightful.Meta, kind rightful.Kind) []rightful.Meta {
 	return states
 }
 
-// knownState reports whether live is one of the states between before and after, those two included.
+// knownState reports whether live is one of the states between before and after, those two included, with the privileges
+// of after or without them: the gate may have withheld them.
 func knownState(live, before, after rightful.Meta, kind rightful.Kind) bool {
-	for _, m := range known(before, after, kind) {
-		if same(live, m, kind) {
-			return true
-		}
+	is := func(m rightful.Meta) bool { return same(live, m, kind) }
+	if slices.ContainsFunc(known(before, after, kind), is) {
+		return true
 	}
-	return false
+	bare := withheld(after)
+	return kind == rightful.KindFile && !same(bare, after, kind) && slices.ContainsFunc(known(before, bare, kind), is)
+}
+
+// setID are the bits that give a file's owner or group to whoever runs it.
+const setID = rightful.ModeSetuid | rightful.ModeSetgid
+
+// withheld is a state without its set-id bits and capabilities.
+func withheld(m rightful.Meta) rightful.Meta {
+	m.Mode &^= setID
+	m.Caps = nil
+	return m
 }
 
 // same compares two states of an entry. The mode of a link means nothing.

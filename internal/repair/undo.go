@@ -2,7 +2,9 @@ package repair
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"rightful"
 	"rightful/internal/tree"
@@ -32,8 +34,16 @@ func (s *State) PlanUndo(ctx context.Context, id string, o Options, h PlanHeader
 	if err != nil {
 		return "", err
 	}
+	cut, err := s.cutUndos(id)
+	if err != nil {
+		w.Discard()
+		return "", err
+	}
 	for i := range p.Accounts {
-		u := undoer{p: p, i: i, prior: prior, w: w, ap: newApplier(o.Server, o.SystemUID, nil)}
+		u := undoer{
+			p: p, i: i, prior: prior, w: w, cut: cut, ap: newApplier(o.Server, o.SystemUID, nil),
+			repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
+		}
 		err := u.account(ctx)
 		u.ap.close()
 		if err != nil {
@@ -44,6 +54,44 @@ func (s *State) PlanUndo(ctx context.Context, id string, o Options, h PlanHeader
 	return w.ID(), w.Commit()
 }
 
+// cutUndos lists, by entry, what earlier attempts to undo a run began and did not finish, or did otherwise than planned.
+func (s *State) cutUndos(id string) (map[string][]way, error) {
+	cut := map[string][]way{}
+	runs, err := s.Runs()
+	for _, r := range runs {
+		if r.Undoes != id || r.Verb != VerbUndo || r.State == rightful.RunDone {
+			continue
+		}
+		o, err := s.readOutcome(r.ID, nil)
+		if err != nil {
+			return nil, err
+		}
+		p, err := s.planOf(o)
+		if err != nil {
+			return nil, err
+		}
+		for i := range p.Accounts {
+			err = errors.Join(err, p.Each(i, func(seq int, c *rightful.Change) error {
+				obs, deviates := o.observed[seq]
+				if o.status[seq] == stBegun {
+					cut[key(c.ID)] = append(cut[key(c.ID)], way{c.Before, c.After})
+				} else if deviates && o.touched(seq) {
+					cut[key(c.ID)] = append(cut[key(c.ID)], way{obs, obs})
+				}
+				return nil
+			}))
+		}
+		p.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(runs) > 0 {
+		return cut, nil // others that cannot be read say nothing about this one
+	}
+	return cut, err
+}
+
 // An undoer plans the way back for one account.
 type undoer struct {
 	p     *Plan
@@ -51,12 +99,37 @@ type undoer struct {
 	prior *outcome
 	w     *PlanWriter
 	ap    *applier
+	cut   map[string][]way
 	open  bool                         // the account was started in the new plan
 	moved map[string]map[uint64]string // base → inode → path, from one walk
+
+	// Some entries have several changes; the later ones come first here.
+	repeats map[uint64]bool          // their inodes
+	planned map[string]rightful.Meta // what the plan so far makes of them
+	foreign map[string]bool          // somebody changed them after the last of the changes
+	waiting []waiting                // not as a later change would have left them, but perhaps as an earlier one did
+}
+
+type waiting struct {
+	key  string
+	skip Skip
 }
 
 func (u *undoer) account(ctx context.Context) error {
-	return u.p.EachBack(u.i, func(seq int, c *rightful.Change) error {
+	met := map[uint64]bool{}
+	err := u.p.Each(u.i, func(seq int, c *rightful.Change) error {
+		if u.prior.touched(seq) {
+			if met[c.ID.Ino] {
+				u.repeats[c.ID.Ino] = true
+			}
+			met[c.ID.Ino] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = u.p.EachBack(u.i, func(seq int, c *rightful.Change) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -65,12 +138,32 @@ func (u *undoer) account(ctx context.Context) error {
 		}
 		return u.change(ctx, seq, c)
 	})
+	for _, x := range u.waiting {
+		if _, ok := u.planned[x.key]; err == nil && !ok {
+			err = u.w.Skip(x.skip)
+		}
+	}
+	return err
+}
+
+// ours reports whether live is a state in which the run, or an attempt to take it back, left the entry.
+func (u *undoer) ours(seq int, c *rightful.Change, live rightful.Meta) bool {
+	is := func(w way) bool { return knownState(live, w.from, w.to, c.Kind) }
+	left := c.After
+	if obs, deviates := u.prior.observed[seq]; deviates {
+		left = obs
+	}
+	return same(live, left, c.Kind) ||
+		u.prior.status[seq] == stBegun && is(way{c.Before, c.After}) ||
+		u.prior.reverting[seq] && is(way{left, c.Before}) ||
+		slices.ContainsFunc(u.cut[key(c.ID)], is)
 }
 
 func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error {
-	left := func(reason string) error {
-		return u.w.Skip(Skip{Account: u.p.Accounts[u.i].Account, Path: c.Path(), Reason: reason})
+	skip := func(reason string) Skip {
+		return Skip{Account: u.p.Accounts[u.i].Account, Path: c.Path(), Reason: reason}
 	}
+	left := func(reason string) error { return u.w.Skip(skip(reason)) }
 	back := *c
 	back.Problem, back.Rule = "", ""
 	n, res := u.find(ctx, &back)
@@ -82,14 +175,29 @@ func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error 
 	if err != nil {
 		return left(err.Error())
 	}
-	observed, deviates := u.prior.observed[seq]
+	k, repeats := "", u.repeats[c.ID.Ino]
+	if repeats {
+		k = key(c.ID)
+		if m, ok := u.planned[k]; ok {
+			live = m
+		}
+	}
 	switch {
 	case n.Stat.Kind != c.Kind:
 		return left(reasonReplaced)
 	case same(live, c.Before, c.Kind):
+		if repeats {
+			u.planned[k] = live
+		}
 		return nil
-	case deviates && same(live, observed, c.Kind):
-	case !knownState(live, c.Before, c.After, c.Kind):
+	case u.foreign[k]:
+		return nil // said already
+	case u.ours(seq, c, live):
+	case repeats && (u.prior.status[seq] == stBegun || u.prior.reverting[seq] || len(u.cut[k]) > 0):
+		u.waiting = append(u.waiting, waiting{k, skip(reasonChanged)})
+		return nil
+	default:
+		u.foreign[k] = repeats
 		return left(reasonChanged)
 	}
 	if c.Kind != rightful.KindDir && n.Stat.Nlink != c.Links {
@@ -102,6 +210,9 @@ func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error 
 		if err := u.w.Account(a); err != nil {
 			return err
 		}
+	}
+	if repeats {
+		u.planned[k] = c.Before
 	}
 	back.Before, back.After = live, c.Before
 	return u.w.Change(&back)

@@ -179,8 +179,12 @@ func (n *Node) ID() rightful.EntryID {
 	return id
 }
 
-// Content measures and hashes a regular file. With alone set, it first makes sure, by a read lease, that nobody has it
-// open for writing, and that holds until the returned release is called.
+// maxContent bounds what is hashed of a file: far more than any program, and seconds to read. A tenant could otherwise
+// keep root reading a sparse file, or one that grows as fast as it is read, for ever.
+const maxContent = 1 << 30
+
+// Content measures and hashes a regular file; more than 1 GiB is CauseTooLarge. With alone set, it first makes sure, by a
+// read lease, that nobody has it open for writing, and that holds until the returned release is called.
 func (n *Node) Content(ctx context.Context, alone bool) (c rightful.Content, release func(), err error) {
 	release = func() {}
 	fail := func(op string, err error) (rightful.Content, func(), error) {
@@ -188,6 +192,9 @@ func (n *Node) Content(ctx context.Context, alone bool) (c rightful.Content, rel
 	}
 	if n.Stat.Kind != rightful.KindFile {
 		return c, release, &Error{Op: "read", Path: n.path, Cause: CauseKind}
+	}
+	if n.Stat.Size > maxContent {
+		return c, release, &Error{Op: "read", Path: n.path, Cause: CauseTooLarge}
 	}
 	fd, err := n.s.reopen(n.fd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
@@ -213,6 +220,10 @@ func (n *Node) Content(ctx context.Context, alone bool) (c rightful.Content, rel
 		if err == io.EOF {
 			break
 		}
+		if c.Size > maxContent {
+			f.Close()
+			return c, release, &Error{Op: "read", Path: n.path, Cause: CauseTooLarge}
+		}
 		if err != nil {
 			f.Close()
 			return fail("read", err)
@@ -222,6 +233,11 @@ func (n *Node) Content(ctx context.Context, alone bool) (c rightful.Content, rel
 	if !alone {
 		f.Close()
 		return c, release, nil
+	}
+	// A writer who waits is let in after /proc/sys/fs/lease-break-time, whether or not we are done.
+	if held, err := unix.FcntlInt(uintptr(fd), unix.F_GETLEASE, 0); err != nil || held != unix.F_RDLCK {
+		f.Close()
+		return fail("lease", unix.EAGAIN)
 	}
 	return c, func() { f.Close() }, nil
 }
@@ -256,6 +272,14 @@ func (c *Cursor) cut(n int) {
 	c.dirs = c.dirs[:n]
 }
 
+// at is the directory that the cursor stands in.
+func (c *Cursor) at() int {
+	if len(c.dirs) == 0 {
+		return c.b.fd
+	}
+	return c.dirs[len(c.dirs)-1].fd
+}
+
 // Open pins the entry at a path relative to the base; "" is the base itself. It follows no link and crosses no mount.
 func (c *Cursor) Open(rel string) (*Node, error) {
 	full := rightful.JoinPath(c.b.path, rel)
@@ -276,14 +300,8 @@ func (c *Cursor) Open(rel string) (*Node, error) {
 		keep--
 	}
 	c.cut(keep)
-	at := func() int {
-		if len(c.dirs) == 0 {
-			return c.b.fd
-		}
-		return c.dirs[len(c.dirs)-1].fd
-	}
 	for _, d := range dirs[keep:] {
-		fd, err := openPath(at(), d)
+		fd, err := openPath(c.at(), d)
 		if err != nil {
 			return nil, &Error{Op: "open", Path: full, Err: err}
 		}
@@ -307,7 +325,7 @@ func (c *Cursor) Open(rel string) (*Node, error) {
 		}
 		c.dirs = append(c.dirs, cursorDir{d, fd})
 	}
-	fd, err := openPath(at(), name)
+	fd, err := openPath(c.at(), name)
 	if err != nil {
 		return nil, &Error{Op: "open", Path: full, Err: err}
 	}

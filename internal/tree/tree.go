@@ -14,7 +14,8 @@
 //   - FIFOs, sockets and devices are never opened for reading.
 //   - A walk gives the same entries in the same order whatever the number of workers, and needs a bounded number of
 //     descriptors however deep the tree is.
-//   - Names are bytes of any kind; no path is ever handed to the kernel whole, so PATH_MAX is no limit below a base.
+//   - Names are bytes of any kind; no path is ever handed to the kernel whole, so PATH_MAX is no limit below a base. A
+//     walk enters directories down to 32 KiB of path and says where it stopped.
 //
 // With a server root other than "/", absolute links and ".." stay inside that root, as if it were "/".
 package tree
@@ -36,6 +37,8 @@ const (
 	CauseMount    Cause = "is a mount point"                       //
 	CauseKind     Cause = "is not of the kind needed"              //
 	CauseTooLarge Cause = "is larger than what is read of a file"  //
+	CauseTooDeep  Cause = "lies too deep to be entered"            // below maxRel bytes of path
+	CauseRecent   Cause = "is being linked or renamed"             // its links cannot be told for certain
 	CauseEscape   Cause = "is not a single name in this directory" //
 )
 

@@ -167,12 +167,18 @@ func (r nameRef) bytes(arena []byte) []byte { return arena[r.off : r.off+uint32(
 // openDirs bounds the directories that one walk keeps open, however deep the tree is.
 const openDirs = 48
 
+// maxRel bounds the path of a directory that is entered, in bytes below the base. It is eight times PATH_MAX, which no
+// program that hands whole paths to the kernel can reach; without a bound, a tenant's chain of directories would cost
+// memory in the square of its length.
+const maxRel = 32 << 10
+
 type walker struct {
 	b     *Base
 	v     Visitor
 	ctx   context.Context
 	dents []byte
 	dirs  []*Dir // by depth; reused
+	rel   []byte // the path of the deepest directory, which those above it are the beginning of
 	entry Entry
 	stx   unix.Statx_t
 	attrs bool // read ACLs and capabilities
@@ -234,7 +240,7 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 	}
 	d := w.dirs[depth]
 	d.Depth, d.Stat, d.w, d.fd = depth, st, w, fd
-	d.rel = append(d.rel[:0], rel...)
+	d.rel = rel
 	d.names, d.arena, d.subs = d.names[:0], d.arena[:0], d.subs[:0]
 	defer func() {
 		if d.fd >= 0 {
@@ -323,13 +329,18 @@ func (w *walker) reopenParent(parent *Dir, child int) {
 // sub opens and visits one subdirectory of d.
 func (w *walker) sub(d *Dir, r subdir) error {
 	name := r.bytes(d.arena)
-	rel := append(append([]byte{}, d.rel...), '/')
-	if len(d.rel) == 0 {
-		rel = rel[:0]
+	w.rel = append(w.rel[:0], d.rel...) // the same bytes, where nothing grew
+	if len(d.rel) > 0 {
+		w.rel = append(w.rel, '/')
 	}
-	rel = append(rel, name...)
+	w.rel = append(w.rel, name...)
+	rel := w.rel
 	fail := func(cause Cause, err error) {
 		w.v.Fail(string(rel), &Error{Op: "enter", Path: rightful.JoinPath(w.b.path, string(rel)), Cause: cause, Err: err})
+	}
+	if len(rel) > maxRel {
+		fail(CauseTooDeep, nil)
+		return nil
 	}
 	fd, err := openDir(d.fd, string(name))
 	if err != nil {

@@ -26,7 +26,7 @@ const (
 	RootOwnedUnproven rightful.Problem = "root-owned-unproven"
 	ForeignLink       rightful.Problem = "foreign-link"
 	LockedByAdmin     rightful.Problem = "locked-by-admin"
-	Immutable         rightful.Problem = "immutable"
+	RuleDisagrees     rightful.Problem = "rule-disagrees"
 	Device            rightful.Problem = "device"
 	Unreadable        rightful.Problem = "unreadable"
 	HomeMissing       rightful.Problem = "home-missing"
@@ -48,7 +48,7 @@ var Catalogue = map[rightful.Problem]string{
 	RootOwnedUnproven: "it is root's own private file as far as can be told",
 	ForeignLink:       "not all of its hard links lie in this account",
 	LockedByAdmin:     "an administrator closed it on purpose",
-	Immutable:         "it is immutable or append-only (chattr), which Rightful never undoes",
+	RuleDisagrees:     "a rule wants something else of it, but most of the server disagrees with that rule",
 	Device:            "a device node in a customer's tree",
 	Unreadable:        "it could not be read",
 	HomeMissing:       "the home does not exist",
@@ -61,7 +61,8 @@ var Catalogue = map[rightful.Problem]string{
 // site is one site of the account while it is judged.
 type site struct {
 	*rightful.Site
-	docroot string // links resolved; "" where it cannot be judged
+	docroot string   // links resolved; "" where it cannot be judged
+	scripts []string // the directories of CGI scripts, links resolved
 	chain   []tree.Component
 	index   []string
 	web     int // indexes of identities
@@ -100,6 +101,7 @@ type job struct {
 	links   map[inode]*linked
 	planned map[string]rightful.Meta // what directories that the panel names will be
 	walked  int
+	counter counter
 }
 
 // mask has a bit for each identity of job.ids.
@@ -112,16 +114,18 @@ type level struct {
 	now, planned     mask // who may pass through everything down to and including this directory
 	readable, willBe bool // the web server can read every .htaccess down to here, now and after the plan
 	account          bool // the account itself may pass, counting directories that the panel names
-	late             *rightful.Change
-	subs             []subdir
+	// suEXEC runs no script in this very directory, now and after the plan.
+	refused, willRefuse bool
+	late                *rightful.Change
+	subs                []subdir
 }
 
 // newJob finds out all about an account that does not take a walk.
 func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	j := &job{
 		c: c, ctx: ctx, a: a, r: &Report{Account: a}, named: map[string]bool{}, links: map[inode]*linked{},
-		planned: map[string]rightful.Meta{},
-		id:      rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
+		planned: map[string]rightful.Meta{}, counter: counter{rules: map[*policy.Rule]*ruleCount{}},
+		id: rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
 	}
 	if len(j.id.GIDs) == 0 {
 		j.id.GIDs = []uint32{a.GID}
@@ -154,9 +158,7 @@ func (j *job) binding() policy.Binding {
 			continue
 		}
 		b.DocRoots = append(b.DocRoots, s.docroot)
-		for _, d := range s.CGI {
-			b.CGIDirs = append(b.CGIDirs, j.resolvePath(d))
-		}
+		b.CGIDirs = append(b.CGIDirs, s.scripts...)
 		if !beneath(s.docroot, home) {
 			outer = append(outer, outerBase(s.chain, s.docroot))
 		}
@@ -191,6 +193,7 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 		j.r.Now, j.r.Planned = append(j.r.Now, now), append(j.r.Planned, planned)
 	}
 	c.Walked(j.walked)
+	j.r.rules = j.counter.rules
 	return j.r, ctx.Err()
 }
 
@@ -227,6 +230,9 @@ func (j *job) newSite(rs *rightful.Site, home string) *site {
 	}
 	if len(rs.CGI) > 0 {
 		s.cgi = j.identity(rs.CGIAs)
+		for _, d := range rs.CGI {
+			s.scripts = append(s.scripts, j.resolvePath(d))
+		}
 	}
 	var err error
 	s.chain, err = j.c.Server.Trace(rs.DocRoot)

@@ -34,6 +34,7 @@ const (
 	RiskRootOwned    = "root-owned"    // root's private files in this account are the account's
 	RiskForeignOwner = "foreign-owner" // this user's files are the account's they lie in
 	RiskLocked       = "locked"        // this account was not locked on purpose
+	RiskRule         = "rule"          // this rule is right although most of the server disagrees with it
 )
 
 // ParseAccept reads RISK:NAME.
@@ -42,8 +43,8 @@ func ParseAccept(s string) (Accept, error) {
 	switch {
 	case !ok || name == "":
 		return Accept{}, fmt.Errorf("risk %q is not RISK:NAME", s)
-	case risk != RiskRootOwned && risk != RiskForeignOwner && risk != RiskLocked:
-		return Accept{}, fmt.Errorf("unknown risk %q: it must be %s, %s or %s", risk, RiskRootOwned, RiskForeignOwner, RiskLocked)
+	case risk != RiskRootOwned && risk != RiskForeignOwner && risk != RiskLocked && risk != RiskRule:
+		return Accept{}, fmt.Errorf("unknown risk %q: it must be %s, %s, %s or %s", risk, RiskRootOwned, RiskForeignOwner, RiskLocked, RiskRule)
 	}
 	return Accept{risk, name}, nil
 }
@@ -59,6 +60,10 @@ type Options struct {
 	Overrides fs.FS
 	// Accounts are the names to check, all where empty. They must exist.
 	Accounts []string
+	// Exclude are absolute patterns of path.Match: what matches is not judged, nor anything beneath it.
+	Exclude []string
+	// Distrust names rules (FILE:NAME) that are not applied: their findings come without changes.
+	Distrust map[string]bool
 	// Exact asks for the canonical mode of everything.
 	Exact  bool
 	Accept []Accept
@@ -89,6 +94,7 @@ type Report struct {
 	Now, Planned []rightful.Verdict
 	Changes      []rightful.Change
 	Entries      int
+	rules        map[*policy.Rule]*ruleCount
 }
 
 // Worse lists the sites that the changes would make worse.

@@ -46,12 +46,17 @@ func (j *job) count(lv *level, e *tree.Entry, rule *policy.Rule, have, after rig
 	if !ok {
 		return false
 	}
-	can := have.Allowed(j.ids[who], need)
+	can, will := have.Allowed(j.ids[who], need), after.Allowed(j.ids[who], need)
 	if string(e.Name) == ".htaccess" {
 		return !can
 	}
-	blocked := !can || !lv.readable || !lv.now.has(s.web) || !lv.now.has(who)
-	willBe := !after.Allowed(j.ids[who], need) || !lv.willBe || !lv.planned.has(s.web) || !lv.planned.has(who)
+	blocked := !lv.readable || !lv.now.has(s.web) || !lv.now.has(who)
+	willBe := !lv.willBe || !lv.planned.has(s.web) || !lv.planned.has(who)
+	if rule.CGI && j.suexec(s) {
+		can, will = can && j.suexecRuns(have), will && j.suexecRuns(after)
+		blocked, willBe = blocked || lv.refused, willBe || lv.willRefuse
+	}
+	blocked, willBe = blocked || !can, willBe || !will
 	if blocked {
 		s.now.blocked++
 		if !willBe && len(s.samples) < 3 {
@@ -66,6 +71,23 @@ func (j *job) count(lv *level, e *tree.Entry, rule *policy.Rule, have, after rig
 		s.planned.blocked++
 	}
 	return !can
+}
+
+// suexec reports whether the site's scripts are run by suEXEC as the account.
+func (j *job) suexec(s *site) bool {
+	return s.cgi >= 0 && s.CGIAs.UID == j.a.UID && s.PHP.Handler != "itk" && s.PHP.Handler != "ruid2"
+}
+
+// suexecTakes reports whether suEXEC (support/suexec.c) puts up with the directory of a script: it refuses where owner or
+// group are not the account's, or anybody else may write. cPanel's own takes the web server's group too.
+func (j *job) suexecTakes(m rightful.Meta) bool {
+	group := m.GID == j.a.GID || j.a.Panel == "cpanel" && j.c.World.Web.Has(m.GID)
+	return m.UID == j.a.UID && group && m.Mode&0o022 == 0
+}
+
+// suexecRuns reports whether suEXEC puts up with a script.
+func (j *job) suexecRuns(m rightful.Meta) bool {
+	return j.suexecTakes(m) && m.Mode&(rightful.ModeSetuid|rightful.ModeSetgid) == 0
 }
 
 // peek judges an entry of a directory ahead of its turn: as it is, and as it will be. A link is judged by its target,
@@ -173,6 +195,8 @@ func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
 		}
 	}
 	switch {
+	case j.a.Suspended:
+		v.State, v.Why = rightful.SiteUnknown, "the account is suspended"
 	case s.docroot == "" && v.Status == 0:
 		v.State, v.Why = rightful.SiteUnknown, "the document root is not judged"
 	case v.Status == 0:

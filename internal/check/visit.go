@@ -1,6 +1,7 @@
 package check
 
 import (
+	"path"
 	"slices"
 
 	"rightful"
@@ -27,8 +28,8 @@ func ruleName(r *policy.Rule) string {
 	return r.String()
 }
 
-// judge says what is thought of an entry, by its rule and by the laws. path is absolute.
-func (j *job) judge(path string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable, accountMayPass bool) opinion {
+// judge says what is thought of an entry, by its rule and by the laws. p is an absolute path.
+func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable, accountMayPass bool) opinion {
 	op := opinion{after: have, rule: rule}
 	if kind == rightful.KindBlock || kind == rightful.KindChar {
 		op.problem, op.rule = Device, nil
@@ -40,8 +41,10 @@ func (j *job) judge(path string, rule *policy.Rule, kind rightful.Kind, have rig
 	}
 	v := rule.Judge(have, kind, j.c.Exact)
 	if v.OK {
+		j.counter.of(rule).right++
 		return op
 	}
+	j.counter.of(rule).wrong++
 	op.open = v.TooOpen
 	switch {
 	case v.Untidy:
@@ -60,17 +63,22 @@ func (j *job) judge(path string, rule *policy.Rule, kind rightful.Kind, have rig
 	want := v.Want
 	op.want = &want
 	op.note = v.Stuck
+	if name := rule.String(); j.c.Distrust[name] {
+		op.problem, op.accept = RuleDisagrees, RiskRule+":"+name
+		op.note = "most accounts of this server are like this: the rule may be wrong here"
+		return op
+	}
 	if want.Equal(have) {
 		op.want = nil
 		return op
 	}
-	if why := j.locked(path, have); why != "" && !j.c.accepted[Accept{RiskLocked, j.a.Name}] {
+	if why := j.locked(p, have); why != "" && !j.c.accepted[Accept{RiskLocked, j.a.Name}] {
 		op.problem, op.note, op.accept = LockedByAdmin, why, RiskLocked+":"+j.a.Name
 		return op
 	}
 	if v.Owner && want.UID != have.UID {
-		if p, note, accept := j.mayGive(path, kind, have, accountMayPass); p != "" && !j.c.accepted[accept] {
-			op.problem, op.note, op.accept = p, note, accept.String()
+		if why, note, accept := j.mayGive(p, kind, have, accountMayPass); why != "" && !j.c.accepted[accept] {
+			op.problem, op.note, op.accept = why, note, accept.String()
 			return op
 		}
 	}
@@ -88,6 +96,8 @@ func (j *job) locked(path string, have rightful.Meta) string {
 		return ""
 	}
 	switch {
+	case j.a.Suspended:
+		return "the account is suspended"
 	case have.Mode&rightful.ModePerm == 0 && len(have.ACL) == 0:
 		return "its mode is 000: somebody closed it to everybody"
 	case have.UID == 0 && have.Mode&0o077 == 0:
@@ -149,6 +159,9 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		lv = &j.levels[d.Depth+1]
 		state, rule = lv.state.ChildBytes(e.Name, e.Kind)
 	}
+	if j.excluded(e) {
+		return false, nil
+	}
 	have, err := e.Meta()
 	if err != nil {
 		j.Fail(e.Rel(), err)
@@ -166,6 +179,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	}
 	if rule != nil && rule.Judge(have, e.Kind, j.c.Exact).OK {
 		// Nearly every entry ends here: what is right needs no path, and no more thought than who can read it.
+		j.counter.of(rule).right++
 		if lv.site >= 0 {
 			j.count(lv, e, rule, have, have)
 		}
@@ -178,6 +192,21 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		j.r.Changes = append(j.r.Changes, *c)
 	}
 	return false, nil
+}
+
+// excluded reports whether the operator wants an entry left alone, and says so once for each.
+func (j *job) excluded(e *tree.Entry) bool {
+	if len(j.c.Exclude) == 0 {
+		return false
+	}
+	p := rightful.JoinPath(j.base, e.Rel())
+	for _, pattern := range j.c.Exclude {
+		if ok, _ := path.Match(pattern, p); ok {
+			j.note(p, "excluded by the configuration: "+pattern)
+			return true
+		}
+	}
+	return false
 }
 
 // finding makes a finding of an opinion, with its effect and the sites that it harms. A file in a document root is
@@ -206,6 +235,8 @@ func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) 
 			if front {
 				f.Effect = rightful.EffectDown
 			}
+		} else if s := j.scriptsOf(f.Path, lv); s != nil && !j.suexecTakes(have) {
+			f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
 		}
 	} else if e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(lv, e, op.rule, have, op.after) {
 		s := j.sites[lv.site]
@@ -213,6 +244,9 @@ func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) 
 		if f.Path == s.now.culprit {
 			f.Effect = rightful.EffectDown
 		}
+	}
+	if len(f.Sites) > 0 && op.rule != nil {
+		j.counter.of(op.rule).harm = true
 	}
 	return f
 }
@@ -261,6 +295,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	below := level{
 		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe,
 		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),
+		refused: !j.suexecTakes(have), willRefuse: !j.suexecTakes(op.after),
 		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.named[path] && have.UID == 0),
 	}
 	if op.problem != "" {
@@ -323,6 +358,18 @@ func (j *job) shutOut(path string, lv *level, have rightful.Meta) (sites []strin
 		}
 	}
 	return sites, front
+}
+
+// scriptsOf gives the site whose scripts suEXEC runs in a directory, or nil.
+func (j *job) scriptsOf(path string, lv *level) *site {
+	if lv.site < 0 || !j.suexec(j.sites[lv.site]) {
+		return nil
+	}
+	s := j.sites[lv.site]
+	if !slices.ContainsFunc(s.scripts, func(dir string) bool { return beneath(path, dir) }) {
+		return nil
+	}
+	return s
 }
 
 // Enter makes the level of a directory, and looks at what decides about all of it: its .htaccess, and in a document root

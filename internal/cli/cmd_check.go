@@ -101,7 +101,10 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 			a.detail("%s", i)
 		}
 	}
-	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: args, Exact: f.exact}
+	if included := a.included(c.ps, args); len(included) == 0 && len(a.cfg.ExcludeAccount) > 0 {
+		return fail(exitCannot, errors.New("check accounts: every one is excluded"), "--exclude-account ACCOUNT")
+	}
+	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: a.included(c.ps, args), Exact: f.exact, Exclude: a.cfg.ExcludePath}
 	if c.opts.Overrides, err = overrides(c.s); err != nil {
 		return fail(exitCannot, err)
 	}
@@ -113,6 +116,19 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 		c.opts.Accept = append(c.opts.Accept, x)
 	}
 	return nil
+}
+
+// included gives the accounts to check: those named, else all that the configuration does not exclude.
+func (a *app) included(ps *panel.Server, names []string) []string {
+	if len(names) > 0 || len(a.cfg.ExcludeAccount) == 0 {
+		return names
+	}
+	for i := range ps.Accounts {
+		if n := ps.Accounts[i].Name; !slices.Contains(a.cfg.ExcludeAccount, n) {
+			names = append(names, n)
+		}
+	}
+	return names
 }
 
 // tally sums up reports as they come.
@@ -170,14 +186,21 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, failOn str
 	shown := newFindingsTable(a)
 	p := a.begin("checking", "entries", 0)
 	c.opts.Walked = func(n int) { p.Add(int64(n)) }
+	var census check.Census
 	err = check.Run(ctx, c.opts, func(r *check.Report) error {
 		t.add(r)
 		shown.add(r)
+		census.Add(r)
 		return a.out.err
 	})
 	p.End()
 	if err != nil {
 		return a.runError(ctx, err)
+	}
+	for _, f := range census.Distrusted(c.opts.Accept) {
+		t.Findings++
+		t.effects[f.Effect]++
+		shown.distrusted(&f)
 	}
 	t.Seconds = time.Since(start).Seconds()
 	shown.end(t)
@@ -265,6 +288,16 @@ func (ft *findingsTable) add(r *check.Report) {
 			ft.lines = append(ft.lines, fmt.Sprintf("        … and %d more %s in account %s", n, p, term.Quote(r.Account.Name)))
 		}
 	}
+}
+
+// distrusted adds a rule that most of the server disagrees with.
+func (ft *findingsTable) distrusted(f *rightful.Finding) {
+	if ft.a.cfg.JSON {
+		ft.a.out.emit("finding", f)
+		return
+	}
+	ft.lines = append(ft.lines, fmt.Sprintf("%-7s %s  [%s]", f.Effect, f.Problem, f.Rule), "        "+f.Note,
+		"        to apply it all the same: "+term.Command("rightful", "fix", "--accept="+f.Accept))
 }
 
 // findingLines is one finding for a person.

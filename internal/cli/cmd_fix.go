@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"rightful"
 	"rightful/internal/check"
@@ -165,50 +164,78 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 }
 
 // planFix checks and writes the plan. The ID is empty where there is nothing to change; left counts the findings that
-// no change is planned for.
+// no change is planned for. A rule that most of the server disagrees with is not applied: only the whole walk shows it, so
+// the plan is then made again without it.
 func (a *app) planFix(ctx context.Context, c *writing, f fixFlags) (t *tally, id string, left int, err error) {
-	h := repair.PlanHeader{Verb: "fix", By: a.by(), Command: a.commandLine()}
+	d := &draft{h: repair.PlanHeader{Verb: "fix", By: a.by(), Command: a.commandLine()}}
 	for _, x := range c.opts.Accept {
-		h.Accept = append(h.Accept, x.String())
+		d.h.Accept = append(d.h.Accept, x.String())
 	}
-	w, err := c.st.NewPlan(h)
-	if err != nil {
+	c.opts.Plan = true
+	if err := a.draw(ctx, c, d); err != nil {
+		return nil, "", 0, err
+	}
+	if bad := d.census.Distrusted(c.opts.Accept); len(bad) > 0 {
+		d.w.Discard()
+		c.opts.Distrust = map[string]bool{}
+		for _, b := range bad {
+			c.opts.Distrust[b.Rule] = true
+			a.warn("rule %s: %s (to apply it all the same: --accept=%s)", b.Rule, b.Note, b.Accept)
+		}
+		if err := a.draw(ctx, c, d); err != nil {
+			return nil, "", 0, err
+		}
+	}
+	switch {
+	case len(d.worse) > 0:
+		d.w.Discard()
+		v := d.worse[0]
+		return nil, "", 0, fail(exitCannot, fmt.Errorf("plan: site %q would get worse (%s: %s); nothing was changed", v.Site, v.Culprit, v.Why), a.again("explain", v.Culprit))
+	case d.w.Changes() == 0:
+		d.w.Discard()
+		return d.t, "", d.left, nil
+	}
+	if err := d.w.Commit(); err != nil {
 		return nil, "", 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
 	}
-	t = newTally()
-	c.opts.Plan = true
-	start := time.Now()
+	return d.t, d.w.ID(), d.left, nil
+}
+
+// draft is a plan on the way.
+type draft struct {
+	h      repair.PlanHeader
+	w      *repair.PlanWriter
+	t      *tally
+	worse  []rightful.Verdict
+	left   int
+	census check.Census
+}
+
+// draw walks all accounts and writes the plan, up to its commit.
+func (a *app) draw(ctx context.Context, c *writing, d *draft) (err error) {
+	d.t, d.worse, d.left, d.census = newTally(), nil, 0, check.Census{}
+	if d.w, err = c.st.NewPlan(d.h); err != nil {
+		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
+	}
 	p := a.begin("checking", "entries", 0)
+	defer p.End()
 	c.opts.Walked = func(n int) { p.Add(int64(n)) }
-	var worse []rightful.Verdict
 	err = check.Run(ctx, c.opts, func(r *check.Report) error {
-		t.add(r)
-		worse = append(worse, r.Worse()...)
+		d.t.add(r)
+		d.census.Add(r)
+		d.worse = append(d.worse, r.Worse()...)
 		for i := range r.Findings {
-			if f := &r.Findings[i]; f.Want == nil || f.Problem == check.ForeignOwner || f.Problem == check.RootOwnedUnproven || f.Problem == check.LockedByAdmin || f.Note != "" {
-				left++
+			if f := &r.Findings[i]; f.Want == nil || f.Accept != "" || f.Note != "" {
+				d.left++
 			}
 		}
-		return writeAccount(w, r)
+		return writeAccount(d.w, r)
 	})
-	p.End()
-	t.Seconds = time.Since(start).Seconds()
-	if err == nil && len(worse) > 0 {
-		w.Discard()
-		return nil, "", 0, fail(exitCannot, fmt.Errorf("plan: site %q would get worse (%s: %s); nothing was changed", worse[0].Site, worse[0].Culprit, worse[0].Why),
-			a.again("explain", worse[0].Culprit))
+	if err != nil {
+		d.w.Discard()
+		return a.runError(ctx, err)
 	}
-	if err != nil || w.Changes() == 0 {
-		w.Discard()
-		if err != nil {
-			err = a.runError(ctx, err)
-		}
-		return t, "", left, err
-	}
-	if err := w.Commit(); err != nil {
-		return nil, "", 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
-	}
-	return t, w.ID(), left, nil
+	return nil
 }
 
 // writeAccount adds one report to a plan.
@@ -319,6 +346,10 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 		a.note("what was skipped or failed, and why: %s", a.again("runs", run.ID))
 		return exitFindings, nil
 	}
+	if slices.ContainsFunc(run.Stages, func(s rightful.Stage) bool { return len(s.Uncured) > 0 }) {
+		a.note("some sites answer as before: something else than owners and modes is wrong there")
+		return exitFindings, nil
+	}
 	return exitOK, nil
 }
 
@@ -344,7 +375,7 @@ func (a *app) printRun(run *rightful.Run, live bool) {
 		for k, x := range []struct {
 			n    int
 			what string
-		}{{s.Skipped, "skipped"}, {s.Failed, "failed"}, {len(s.Cured), "cured"}, {len(s.Worse), "worse"}, {len(s.Unverified), "unverified"}} {
+		}{{s.Skipped, "skipped"}, {s.Failed, "failed"}, {len(s.Cured), "cured"}, {len(s.Uncured), "not cured"}, {len(s.Worse), "worse"}, {len(s.Unverified), "unverified"}} {
 			switch {
 			case x.n > 0 && k < 2:
 				line += fmt.Sprintf(", %d %s", x.n, x.what)
@@ -353,6 +384,9 @@ func (a *app) printRun(run *rightful.Run, live bool) {
 			}
 		}
 		a.out.printf("%s\n", line)
+		if len(s.Uncured) > 0 {
+			a.out.printf("  not cured: %s\n", quoteAll(s.Uncured))
+		}
 		for _, w := range s.Worse {
 			a.out.printf("  worse: %s\n", term.Quote(w))
 		}

@@ -35,6 +35,10 @@ type Config struct {
 	Verbose   bool     `toml:"verbose"`
 	NoColor   bool     `toml:"no_color"`
 	Yes       bool     `toml:"yes"`
+	// ExcludeAccount names those that are left alone; ExcludePath holds absolute patterns (path.Match) of what is
+	// left alone with everything beneath it.
+	ExcludeAccount []string `toml:"exclude_account"`
+	ExcludePath    []string `toml:"exclude_path"`
 }
 
 // Default is the configuration of a server that has none.
@@ -53,6 +57,8 @@ var Settings = []Setting{
 	{"root", "look after the server whose / is `DIR`", func(c *Config) any { return &c.Root }},
 	{"web-config", "main configuration `FILE` of Apache or nginx (repeatable; else found by itself)", func(c *Config) any { return &c.WebConfig }},
 	{"state", "keep plans, runs and locks in `DIR`", func(c *Config) any { return &c.State }},
+	{"exclude-account", "leave this `ACCOUNT` alone (repeatable)", func(c *Config) any { return &c.ExcludeAccount }},
+	{"exclude-path", "leave what matches this absolute `PATTERN` alone, with all beneath it (repeatable)", func(c *Config) any { return &c.ExcludePath }},
 	{"json", "print JSON lines", func(c *Config) any { return &c.JSON }},
 	{"quiet", "print no progress, warnings or notes", func(c *Config) any { return &c.Quiet }},
 	{"verbose", "say more of what is done", func(c *Config) any { return &c.Verbose }},

@@ -13,7 +13,7 @@ func TestTheExampleSetsEverySettingToItsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.WebConfig = []string{}
+	want.WebConfig, want.ExcludeAccount, want.ExcludePath = []string{}, []string{}, []string{}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("example against defaults (-want +got):\n%s", diff)
 	}
@@ -63,7 +63,7 @@ func TestVariablesSetWhatTheyName(t *testing.T) {
 }
 
 func TestCopyTakesOneSettingOnly(t *testing.T) {
-	from := Config{Root: "/r", WebConfig: []string{"/w"}, State: "/s", JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
+	from := Config{Root: "/r", WebConfig: []string{"/w"}, State: "/s", ExcludeAccount: []string{"bob"}, ExcludePath: []string{"/x"}, JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
 	var all Config
 	for _, s := range Settings {
 		one := Default()

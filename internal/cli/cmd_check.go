@@ -108,14 +108,8 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 	if c.opts.Overrides, err = overrides(c.s); err != nil {
 		return fail(exitCannot, err)
 	}
-	for _, text := range f.accept {
-		x, err := check.ParseAccept(text)
-		if err != nil {
-			return fail(exitUsage, err, a.cmd+" --help")
-		}
-		c.opts.Accept = append(c.opts.Accept, x)
-	}
-	return nil
+	c.opts.Accept, err = a.risks(c.ps, f.accept)
+	return err
 }
 
 // included gives the accounts to check: those named, else all that the configuration does not exclude.

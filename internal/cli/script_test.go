@@ -74,7 +74,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TESTDATA", data)
 			return err
 		},
-		RequireUniqueNames: true,
+		RequireUniqueNames: true, UpdateScripts: os.Getenv("UPDATE") != "",
 	})
 }
 

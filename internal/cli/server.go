@@ -6,9 +6,12 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"testing/fstest"
 
+	"rightful/internal/check"
 	"rightful/internal/panel"
+	"rightful/internal/term"
 	"rightful/internal/tree"
 )
 
@@ -60,6 +63,38 @@ func (a *app) unknownAccount(ps *panel.Server, name string) error {
 		known = append(known, ps.Accounts[i].Name)
 	}
 	return orHint(unknown("account", name, known, append([]string{"rightful"}, a.argsBut(name)...)...), a.again("accounts"))
+}
+
+// risks reads the values of --accept. One that names nobody is an error: it would silently accept nothing.
+func (a *app) risks(ps *panel.Server, texts []string) ([]check.Accept, error) {
+	var out []check.Accept
+	for _, text := range texts {
+		x, err := check.ParseAccept(text)
+		if err != nil {
+			return nil, fail(exitUsage, err, a.cmd+" --help")
+		}
+		var known []string
+		switch x.Risk {
+		case check.RiskRootOwned, check.RiskLocked:
+			for i := range ps.Accounts {
+				known = append(known, ps.Accounts[i].Name)
+			}
+		case check.RiskForeignOwner:
+			for _, u := range ps.Users.All() {
+				known = append(known, u.Name)
+			}
+		}
+		uid := x.Risk == check.RiskForeignOwner && strings.Trim(x.Name, "0123456789") == ""
+		if known != nil && !uid && !slices.Contains(known, x.Name) {
+			var hints []string
+			for _, n := range near(x.Name, known) {
+				hints = append(hints, "--accept="+term.Shell(check.Accept{Risk: x.Risk, Name: n}.String()))
+			}
+			return nil, fail(exitUsage, fmt.Errorf("accept %q: there is no %q here", text, x.Name), hints...)
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 // argsBut is the command line without an argument, for a hint that puts another in its place.

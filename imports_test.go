@@ -30,6 +30,7 @@ var permitted = map[string]struct {
 	"internal/config":  {nil, "plain structs"},
 	"internal/term":    {nil, "knows text, not what it is about"},
 	"internal/hostbox": {[]string{"."}, "judges the product from outside, so it must not be built from it"},
+	"internal/replay":  {nil, "tests only: drives the built binary in a box, and judges it by what the server answers"},
 	"internal/cli": {
 		[]string{
 			".", "internal/tree", "internal/panel", "internal/policy", "internal/web", "internal/check", "internal/repair",

@@ -366,8 +366,10 @@ type Stage struct {
 	Changed  int      `json:"changed"`
 	Skipped  int      `json:"skipped"`
 	Failed   int      `json:"failed"`
-	// Cured and Worse name sites; Unverified those of which requests proved nothing.
+	// These name sites. Uncured were predicted to be cured and are as before; Unverified are those of which requests
+	// proved nothing: they were judged by prediction.
 	Cured      []string `json:"cured"`
+	Uncured    []string `json:"uncured"`
 	Worse      []string `json:"worse"`
 	Unverified []string `json:"unverified"`
 	TakenBack  []string `json:"taken_back"` // accounts

@@ -40,7 +40,7 @@ type baseAnswer struct {
 	Class  web.Class `json:"class"`
 }
 
-// controls is how many sites outside a stage are asked too when one in it got worse.
+// controls is how many sites outside a stage are asked too when one in it got worse. As many outside the plan are kept.
 const controls = 3
 
 // retries is how often a worse answer is asked again before it is believed.
@@ -163,78 +163,89 @@ func (v *verifier) ask(ctx context.Context, keys []string) error {
 
 // Judge implements repair.Verifier.
 func (v *verifier) Judge(ctx context.Context, accounts []string) ([]repair.Judgement, error) {
-	var js []repair.Judgement
-	var predict []string
-	for _, a := range accounts {
-		j := repair.Judgement{Account: a}
+	js := make([]repair.Judgement, len(accounts))
+	worse := false
+	for i, a := range accounts {
+		j := &js[i]
+		j.Account = a
 		for _, k := range v.order {
 			b := v.sites[k]
 			if b.Account != a {
 				continue
 			}
-			if !b.proves() {
-				j.Unverified = append(j.Unverified, b.Site)
-				predict = append(predict, a)
-				continue
-			}
-			cured, worse, err := v.compare(ctx, b)
+			got, why, err := v.compare(ctx, b)
 			if err != nil {
 				return nil, err
 			}
-			if cured {
+			switch got {
+			case better:
 				j.Cured = append(j.Cured, b.Site)
-			}
-			if worse != "" {
-				j.Worse = append(j.Worse, b.Site)
-				j.Reason = worse
+			case asBefore:
+				if b.toBeCured() {
+					j.Uncured = append(j.Uncured, b.Site)
+				}
+			case lower:
+				j.Worse, j.Reason, worse = append(j.Worse, b.Site), why, true
+			case unproved:
+				j.Unverified = append(j.Unverified, b.Site)
 			}
 		}
-		js = append(js, j)
 	}
-	for i := range js {
-		if len(js[i].Worse) == 0 {
-			continue
-		}
-		if why, err := v.outage(ctx); err != nil {
+	if worse {
+		why, err := v.outage(ctx, accounts)
+		if err != nil {
 			return nil, err
-		} else if why != "" {
-			js[i].Unverified = append(js[i].Unverified, js[i].Worse...)
-			js[i].Worse, js[i].Reason = nil, why
+		}
+		for i := range js {
+			if j := &js[i]; why != "" && len(j.Worse) > 0 {
+				j.Unverified, j.Worse, j.Reason = append(j.Unverified, j.Worse...), nil, why
+			}
 		}
 	}
-	return js, v.predict(ctx, slices.Compact(predict), js)
+	return js, v.predict(ctx, js)
 }
 
-// proves reports whether the answers before tell anything about access.
-func (b *siteBase) proves() bool {
-	return slices.ContainsFunc(b.Answers, func(a baseAnswer) bool { return a.Class >= web.ClassRefused })
-}
+// comparison is how a site answers, held against how it did.
+type comparison uint8
 
-// compare asks a site again. It is cured if something is better and nothing worse; worse is why it got worse, after
-// retries.
-func (v *verifier) compare(ctx context.Context, b *siteBase) (cured bool, worse string, err error) {
+const (
+	unproved comparison = iota // requests can't show what was to become of it
+	asBefore
+	better
+	lower
+)
+
+// compare asks a site again. It is better if some answer is and none is lower, and lower, with the reason, only after
+// retries. An error, or no answer, before proves nothing, unless the page is served now.
+func (v *verifier) compare(ctx context.Context, b *siteBase) (got comparison, why string, err error) {
 	for range 1 + retries {
-		cured, worse = false, ""
+		got = unproved
 		for i, now := range web.Probe(ctx, b.Requests, web.ProbeOptions{}) {
 			was := b.Answers[i]
 			switch {
-			case was.Class < web.ClassRefused:
-			case now.Class < was.Class:
-				worse = fmt.Sprintf("%s%s answered %d, now %s", b.Requests[i].Host, b.Requests[i].Path, was.Status, answerText(now))
-			case now.Class > was.Class:
-				cured = true
+			case was.Class >= web.ClassRefused && now.Class < was.Class:
+				got = lower
+				why = fmt.Sprintf("%s%s answered %d, now %s", b.Requests[i].Host, b.Requests[i].Path, was.Status, answerText(now))
+			case got == lower:
+			case now.Class > was.Class && now.Class == web.ClassServed:
+				got = better
+			case got == unproved && (was.Class == web.ClassRefused || was.Class == web.ClassServed && !b.toBeCured()):
+				got = asBefore
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			return false, "", err
+			return unproved, "", err
 		}
-		if worse == "" {
-			break
+		if got != lower {
+			return got, "", nil
 		}
-		cured = false
 	}
-	return cured, worse, nil
+	return got, why, nil
 }
+
+// toBeCured reports whether the plan is predicted to make the site better. Then a page that was served all along shows
+// nothing of it.
+func (b *siteBase) toBeCured() bool { return b.After.State.Rank() < b.Before.State.Rank() }
 
 func answerText(a web.Answer) string {
 	if a.Status == 0 {
@@ -243,31 +254,41 @@ func answerText(a web.Answer) string {
 	return fmt.Sprint(a.Status)
 }
 
-// outage asks the control sites: if one of them fails too, it is not our doing.
-func (v *verifier) outage(ctx context.Context) (string, error) {
+// outage asks a few sites outside the stage: if every one of them answers worse too, it is not our doing.
+func (v *verifier) outage(ctx context.Context, stage []string) (why string, err error) {
+	asked := 0
 	for _, k := range v.order {
 		b := v.sites[k]
-		if !b.control || !b.proves() {
+		if asked == controls || slices.Contains(stage, b.Account) || !b.proves() {
 			continue
 		}
-		_, worse, err := v.compare(ctx, b)
-		if err != nil {
+		asked++
+		got, worse, err := v.compare(ctx, b)
+		if err != nil || got != lower {
 			return "", err
 		}
-		if worse != "" {
-			return "a site that nothing was changed for fails too: " + worse, nil
-		}
+		why = "sites that were not touched answer worse too: " + worse
 	}
-	return "", nil
+	return why, nil
+}
+
+// proves reports whether the answers before tell anything about access.
+func (b *siteBase) proves() bool {
+	return slices.ContainsFunc(b.Answers, func(a baseAnswer) bool { return a.Class >= web.ClassRefused })
 }
 
 // predict judges what requests could not prove, by looking at the trees again.
-func (v *verifier) predict(ctx context.Context, accounts []string, js []repair.Judgement) error {
-	if len(accounts) == 0 {
+func (v *verifier) predict(ctx context.Context, js []repair.Judgement) error {
+	opts := v.opts
+	opts.Accounts = nil
+	for i := range js {
+		if _, known := v.opts.World.Account(js[i].Account); known && len(js[i].Unverified) > 0 {
+			opts.Accounts = append(opts.Accounts, js[i].Account)
+		}
+	}
+	if len(opts.Accounts) == 0 {
 		return nil
 	}
-	opts := v.opts
-	opts.Accounts = accounts
 	return check.Run(ctx, opts, func(r *check.Report) error {
 		i := slices.IndexFunc(js, func(j repair.Judgement) bool { return j.Account == r.Account.Name })
 		for _, now := range r.Now {
@@ -282,6 +303,8 @@ func (v *verifier) predict(ctx context.Context, accounts []string, js []repair.J
 			case is > was || now.Blocked > b.Before.Blocked:
 				js[i].Worse = append(js[i].Worse, now.Site)
 				js[i].Reason = "predicted: " + now.Why
+			case b.toBeCured():
+				js[i].Uncured = append(js[i].Uncured, now.Site)
 			}
 		}
 		return nil

@@ -17,6 +17,7 @@ type linked struct {
 	links    uint32
 	met      []metLink
 	findings []rightful.Finding
+	after    *rightful.Meta // what it would be; nil where nothing would be changed
 	change   *rightful.Change
 }
 
@@ -24,6 +25,8 @@ type metLink struct {
 	path string
 	kind rightful.Kind
 	rule *policy.Rule
+	// cures is the site that gets one more file back if the inode is changed, or nil.
+	cures *site
 }
 
 // link judges one link of an inode that has several, and puts what comes of it aside until all have been met.
@@ -35,7 +38,7 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 		j.links[key] = l
 	}
 	path := rightful.JoinPath(j.base, e.Rel())
-	l.met = append(l.met, metLink{path, e.Kind, rule})
+	l.met = append(l.met, metLink{path: path, kind: e.Kind, rule: rule})
 	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
 	if op.problem == "" {
 		if lv.site >= 0 && rule != nil {
@@ -43,9 +46,21 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 		}
 		return
 	}
-	f := j.finding(e, have, op, lv)
+	// The prediction takes the inode as it is, until it is settled that it is changed.
+	held := op
+	held.after = have
+	f := j.finding(e, have, held, lv)
 	l.findings = append(l.findings, f)
-	if l.change == nil {
+	if !op.change {
+		return
+	}
+	if lv.site >= 0 {
+		if now, planned, _ := j.blocked(lv, e.Name, rule, have, op.after); now && !planned {
+			l.met[len(l.met)-1].cures = j.sites[lv.site]
+		}
+	}
+	if l.after == nil {
+		l.after = &op.after
 		l.change = j.newChange(e, have, op, f)
 	}
 }
@@ -63,9 +78,9 @@ func (j *job) settleLinks() {
 		why := ""
 		if uint32(len(l.met)) != l.links || l.change != nil && !j.allHere(l) {
 			why = "not all of its hard links were met in this account"
-		} else if l.change != nil {
+		} else if l.after != nil {
 			for _, m := range l.met {
-				if m.rule != nil && !m.rule.Judge(l.change.After, m.kind, false).OK {
+				if m.rule != nil && !m.rule.Judge(*l.after, m.kind, false).OK {
 					why = "what is right here would be wrong at its other link " + m.path
 					break
 				}
@@ -77,7 +92,16 @@ func (j *job) settleLinks() {
 			}
 			j.find(f)
 		}
-		if why == "" && l.change != nil {
+		if why != "" || l.after == nil {
+			continue
+		}
+		for _, m := range l.met {
+			if m.cures != nil {
+				m.cures.planned.blocked--
+				m.cures.sample(m.path)
+			}
+		}
+		if l.change != nil {
 			j.r.Changes = append(j.r.Changes, *l.change)
 		}
 	}

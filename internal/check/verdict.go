@@ -38,39 +38,52 @@ func (s *site) server(name []byte, rule *policy.Rule) (who int, need uint8, ok b
 	return 0, 0, false
 }
 
+// blocked reports whether a file below a document root is kept from whoever serves it, now and after the plan, and whether
+// that is its own doing. It is false throughout for what nobody serves, and for .htaccess only itself counts.
+func (j *job) blocked(lv *level, name []byte, rule *policy.Rule, have, after rightful.Meta) (now, planned, itself bool) {
+	s := j.sites[lv.site]
+	who, need, ok := s.server(name, rule)
+	if !ok {
+		return false, false, false
+	}
+	can, will := have.Allowed(j.ids[who], need), after.Allowed(j.ids[who], need)
+	if string(name) == ".htaccess" {
+		return false, false, !can
+	}
+	now = !lv.readable || !lv.now.has(s.web) || !lv.now.has(who)
+	planned = !lv.willBe || !lv.planned.has(s.web) || !lv.planned.has(who)
+	if rule.CGI && j.suexec(s) {
+		can, will = can && j.suexecRuns(have), will && j.suexecRuns(after)
+		now, planned = now || lv.refused, planned || lv.willRefuse
+	}
+	return now || !can, planned || !will, !can
+}
+
 // count takes one file below a document root into account and reports whether the file itself, as it is, keeps whoever
 // serves it from reading it.
 func (j *job) count(lv *level, e *tree.Entry, rule *policy.Rule, have, after rightful.Meta) (blocks bool) {
 	s := j.sites[lv.site]
-	who, need, ok := s.server(e.Name, rule)
-	if !ok {
-		return false
-	}
-	can, will := have.Allowed(j.ids[who], need), after.Allowed(j.ids[who], need)
-	if string(e.Name) == ".htaccess" {
-		return !can
-	}
-	blocked := !lv.readable || !lv.now.has(s.web) || !lv.now.has(who)
-	willBe := !lv.willBe || !lv.planned.has(s.web) || !lv.planned.has(who)
-	if rule.CGI && j.suexec(s) {
-		can, will = can && j.suexecRuns(have), will && j.suexecRuns(after)
-		blocked, willBe = blocked || lv.refused, willBe || lv.willRefuse
-	}
-	blocked, willBe = blocked || !can, willBe || !will
-	if blocked {
+	now, planned, itself := j.blocked(lv, e.Name, rule, have, after)
+	if now {
 		s.now.blocked++
-		if !willBe && len(s.samples) < 3 {
-			rel := strings.TrimPrefix(rightful.JoinPath(j.base, e.Rel()), s.docroot)
-			s.samples = append(s.samples, (&url.URL{Path: rel}).EscapedPath())
-		}
 		if s.now.blocked == 1 {
 			s.first = rightful.JoinPath(j.base, e.Rel())
 		}
+		if !planned {
+			s.sample(rightful.JoinPath(j.base, e.Rel()))
+		}
 	}
-	if willBe {
+	if planned {
 		s.planned.blocked++
 	}
-	return !can
+	return itself
+}
+
+// sample remembers a file that the plan gives back to visitors, for a proof by request.
+func (s *site) sample(p string) {
+	if len(s.samples) < 3 {
+		s.samples = append(s.samples, (&url.URL{Path: strings.TrimPrefix(p, s.docroot)}).EscapedPath())
+	}
 }
 
 // suexec reports whether the site's scripts are run by suEXEC as the account.
@@ -91,19 +104,19 @@ func (j *job) suexecRuns(m rightful.Meta) bool {
 }
 
 // peek judges an entry of a directory ahead of its turn: as it is, and as it will be. A link is judged by its target,
-// which no plan changes on the way.
+// which no plan changes on the way; of an inode with several links it is not yet known whether it may be changed.
 func (j *job) peek(d *tree.Dir, lv *level, name string) (have, after rightful.Meta, kind rightful.Kind, err error) {
-	have, kind, err = d.Peek(name)
-	if err != nil {
+	have, st, err := d.Peek(name)
+	switch kind = st.Kind; {
+	case err != nil || kind == rightful.KindFile && st.Nlink > 1:
 		return have, have, kind, err
-	}
-	if kind == rightful.KindSymlink {
+	case kind == rightful.KindSymlink:
 		have, kind, err = d.PeekTarget(name)
 		return have, have, kind, err
 	}
 	_, rule := lv.state.Child(name, kind)
 	p := rightful.JoinPath(rightful.JoinPath(j.base, d.Rel()), name)
-	return have, j.judge(p, rule, kind, have, false, lv.account).after, kind, nil
+	return have, j.judge(p, rule, kind, have, st.Immutable(), lv.account).after, kind, nil
 }
 
 // htaccess finds out whether the web server can read a directory's .htaccess: where it cannot, it refuses everything in

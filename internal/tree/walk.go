@@ -140,15 +140,15 @@ func (d *Dir) Has(name string) bool {
 }
 
 // Peek reads the metadata of one entry ahead of its turn. It pins it, so it costs more than meeting it.
-func (d *Dir) Peek(name string) (rightful.Meta, rightful.Kind, error) {
+func (d *Dir) Peek(name string) (rightful.Meta, Stat, error) {
 	fd, err := openPath(d.fd, name)
 	if err != nil {
-		return rightful.Meta{}, 0, &Error{Op: "open", Path: rightful.JoinPath(d.Rel(), name), Err: err}
+		return rightful.Meta{}, Stat{}, &Error{Op: "open", Path: rightful.JoinPath(d.Rel(), name), Err: err}
 	}
 	n := Node{s: d.w.b.s, fd: fd, fs: d.w.b.fs, path: rightful.JoinPath(d.Rel(), name)}
 	defer n.Close()
 	m, err := n.Refresh()
-	return m, n.Stat.Kind, err
+	return m, n.Stat, err
 }
 
 type nameRef struct {

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"rightful"
 	"rightful/internal/check"
 	"rightful/internal/panel"
-	"rightful/internal/term"
 	"rightful/internal/tree"
 
 	"github.com/spf13/cobra"
@@ -32,7 +29,7 @@ func (f *checkFlags) add(fs *pflag.FlagSet) {
 
 func newCheck(a *app) *cobra.Command {
 	var f checkFlags
-	failOn := ""
+	failOn, format := "", ""
 	return a.command(verb{
 		use:   "check [ACCOUNT…]",
 		short: "what is wrong and whom it harms",
@@ -48,6 +45,8 @@ not), wrong (nothing is harmed today), untidy (with --exact only).`,
 			rightful check
 			# one account, one JSON object a line
 			rightful check alice --json
+			# who must be told
+			rightful check --format csv > harmed.csv
 			# for cron: exit 1 only if a site is down
 			rightful check --quiet --fail-on down`,
 		exits: map[int]string{
@@ -56,11 +55,12 @@ not), wrong (nothing is harmed today), untidy (with --exact only).`,
 			exitCannot:   "cannot run: not root, no accounts, a broken rule file",
 		},
 		flags: func(fs *pflag.FlagSet) {
+			fs.StringVar(&format, "format", "table", "print a `FORMAT`: table, json (as --json), csv (one line for each site that is not well) or nagios")
 			fs.StringVar(&failOn, "fail-on", "", "exit 1 only for findings with this `EFFECT` or a worse one")
 			f.add(fs)
 		},
 		complete: a.completeAccounts,
-		run:      func(ctx context.Context, args []string) error { return a.check(ctx, args, f, failOn) },
+		run:      func(ctx context.Context, args []string) error { return a.check(ctx, args, f, format, failOn) },
 	})
 }
 
@@ -137,6 +137,7 @@ type tally struct {
 	Seconds  float64 `json:"seconds"`
 	effects  map[rightful.Effect]int
 	worst    int
+	bad      bool // the exit code says so
 }
 
 func newTally() *tally {
@@ -166,18 +167,21 @@ func (t *tally) add(r *check.Report) {
 	}
 }
 
-func (a *app) check(ctx context.Context, args []string, f checkFlags, failOn string) error {
+func (a *app) check(ctx context.Context, args []string, f checkFlags, format, failOn string) error {
 	if failOn != "" && !slices.Contains(rightful.Effects, rightful.Effect(failOn)) {
 		return fail(exitUsage, fmt.Errorf("unknown effect %q: it must be one of %v", failOn, rightful.Effects), a.cmd+" --help")
 	}
-	c, err := a.openChecking(args, f)
+	shown, err := a.reporter(format)
 	if err != nil {
 		return err
+	}
+	c, err := a.openChecking(args, f)
+	if err != nil {
+		return shown.cannot(err)
 	}
 	defer c.close()
 	start := time.Now()
 	t := newTally()
-	shown := newFindingsTable(a)
 	p := a.begin("checking", "entries", 0)
 	c.opts.Walked = func(n int) { p.Add(int64(n)) }
 	var census check.Census
@@ -189,7 +193,7 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, failOn str
 	})
 	p.End()
 	if err != nil {
-		return a.runError(ctx, err)
+		return shown.cannot(a.runError(ctx, err))
 	}
 	for _, f := range census.Distrusted(c.opts.Accept) {
 		t.Findings++
@@ -197,15 +201,12 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, failOn str
 		shown.distrusted(&f)
 	}
 	t.Seconds = time.Since(start).Seconds()
-	shown.end(t)
-	bad := t.Findings > 0 || t.Down+t.Broken > 0
+	t.bad = t.Findings > 0 || t.Down+t.Broken > 0
 	if failOn != "" {
-		bad = t.worst <= rightful.Effect(failOn).Rank()
+		t.bad = t.worst <= rightful.Effect(failOn).Rank()
 	}
-	if bad || brokenFiles(c.ps.Issues) {
-		return exitWith(exitFindings)
-	}
-	return nil
+	t.bad = t.bad || brokenFiles(c.ps.Issues)
+	return exitWith(shown.end(t))
 }
 
 // runError gives the exit code of an error from below: an interrupt keeps its own.
@@ -214,132 +215,4 @@ func (a *app) runError(ctx context.Context, err error) error {
 		return err
 	}
 	return fail(exitCannot, err)
-}
-
-// findingsTable prints reports: as JSON lines as they come, or as text, the sites first.
-type findingsTable struct {
-	a     *app
-	sites term.Table
-	lines []string
-	fixes int
-}
-
-// maxShown is how many findings of one account and problem are listed for a person; --verbose lists all.
-const maxShown = 10
-
-func newFindingsTable(a *app) *findingsTable {
-	return &findingsTable{a: a, sites: term.Table{Head: []string{"site", "account", "state", ">status", ">blocked", "why"}}}
-}
-
-func (ft *findingsTable) add(r *check.Report) {
-	a := ft.a
-	if a.cfg.JSON {
-		for i := range r.Findings {
-			a.out.emit("finding", r.Findings[i])
-		}
-		for i := range r.Notes {
-			a.out.emit("note", r.Notes[i])
-		}
-		for _, v := range r.Now {
-			a.out.emit("site", v)
-		}
-		return
-	}
-	for _, v := range r.Now {
-		if v.State == rightful.SiteOK {
-			continue
-		}
-		why := v.Why
-		if v.Culprit != "" {
-			why = term.Quote(v.Culprit) + ": " + why
-		}
-		status := "-"
-		if v.Status != 0 {
-			status = fmt.Sprint(v.Status)
-		}
-		state := string(v.State)
-		if v.State == rightful.SiteDown {
-			state = a.paint(term.Red, state)
-		}
-		ft.sites.Row(v.Site, v.Account, state, status, fmt.Sprint(v.Blocked), why)
-	}
-	for _, n := range r.Notes {
-		a.detail("%s: %s", term.Quote(n.Path), n.Note)
-	}
-	seen := map[rightful.Problem]int{}
-	for i := range r.Findings {
-		f := &r.Findings[i]
-		if f.Want != nil && f.Accept == "" {
-			ft.fixes++
-		}
-		if seen[f.Problem]++; seen[f.Problem] > maxShown && !a.cfg.Verbose {
-			continue
-		}
-		ft.lines = append(ft.lines, a.findingLines(f)...)
-	}
-	for _, p := range slices.Sorted(maps.Keys(seen)) {
-		if n := seen[p] - maxShown; n > 0 && !a.cfg.Verbose {
-			ft.lines = append(ft.lines, fmt.Sprintf("        … and %d more %s in account %s", n, p, term.Quote(r.Account.Name)))
-		}
-	}
-}
-
-// distrusted adds a rule that most of the server disagrees with.
-func (ft *findingsTable) distrusted(f *rightful.Finding) {
-	if ft.a.cfg.JSON {
-		ft.a.out.emit("finding", f)
-		return
-	}
-	ft.lines = append(ft.lines, fmt.Sprintf("%-7s %s  [%s]", f.Effect, f.Problem, f.Rule), "        "+f.Note,
-		"        to apply it all the same: "+term.Command("rightful", "fix", "--accept="+f.Accept))
-}
-
-// findingLines is one finding for a person.
-func (a *app) findingLines(f *rightful.Finding) []string {
-	line := fmt.Sprintf("%-7s %s  %s", f.Effect, f.Problem, term.Quote(f.Path))
-	if f.Want != nil {
-		line += "  " + a.names().diff(f.Have, *f.Want)
-	}
-	if f.Rule != "" {
-		line += "  [" + f.Rule + "]"
-	}
-	lines := []string{line}
-	if f.Note != "" {
-		lines = append(lines, "        "+term.Line(f.Note))
-	}
-	if f.Accept != "" {
-		lines = append(lines, "        to take that risk: "+a.again("fix", f.Account, "--accept="+f.Accept))
-	}
-	return lines
-}
-
-func (ft *findingsTable) end(t *tally) {
-	a := ft.a
-	if a.cfg.JSON {
-		a.out.emit("summary", t)
-		return
-	}
-	if ft.sites.Len() > 0 {
-		a.out.printf("%s\n", ft.sites.String())
-	}
-	for _, l := range ft.lines {
-		a.out.printf("%s\n", l)
-	}
-	if len(ft.lines) > 0 {
-		a.out.printf("\n")
-	}
-	var parts []string
-	for _, e := range rightful.Effects {
-		if n := t.effects[e]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, e))
-		}
-	}
-	if len(parts) == 0 {
-		parts = []string{"nothing is wrong"}
-	}
-	a.out.printf("%s, %s in %.2f s: %d of %s down, %d broken; findings: %s\n",
-		accounts(t.Accounts), entries(t.Entries), t.Seconds, t.Down, counted(t.Sites, "site", "sites"), t.Broken, strings.Join(parts, ", "))
-	if ft.fixes > 0 {
-		a.note("hint: %s", a.again("fix", "--dry-run"))
-	}
 }

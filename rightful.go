@@ -354,9 +354,11 @@ type Run struct {
 	Skipped int       `json:"skipped"`
 	Failed  int       `json:"failed"`
 	// InDoubt counts changes that were announced before the run was cut off, and of which no result is known.
-	InDoubt int     `json:"in_doubt,omitempty"`
-	Reason  string  `json:"reason,omitempty"`
-	Stages  []Stage `json:"stages"`
+	InDoubt int `json:"in_doubt,omitempty"`
+	// Otherwise counts those of Changed that are not as planned: a privilege was withheld, or somebody interfered.
+	Otherwise int     `json:"otherwise,omitempty"`
+	Reason    string  `json:"reason,omitempty"`
+	Stages    []Stage `json:"stages"`
 }
 
 // A Stage is a set of accounts changed and verified together.

@@ -280,7 +280,7 @@ func (a *app) planError(err error) error {
 func (a *app) runOptions(c *tree.Server, users *panel.Users) (o repair.Options, end func()) {
 	p := a.begin("changing", "entries", 0)
 	o = repair.Options{
-		Server: c, By: a.by(), Command: a.commandLine(),
+		Server: c, By: a.by(), Command: a.commandLine(), Jobs: a.cfg.Jobs, Wait: a.calm,
 		Progress: func(g repair.Progress) {
 			p.Total(int64(g.Total))
 			p.Note(fmt.Sprintf("stage %d of %d, %s", g.Stage, g.Stages, g.Doing))
@@ -342,8 +342,11 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 	if slices.ContainsFunc(run.Stages, func(s rightful.Stage) bool { return len(s.TakenBack) > 0 }) {
 		return exitTakenBack, nil
 	}
-	if run.Skipped+run.Failed > 0 {
-		a.note("what was skipped or failed, and why: %s", a.again("runs", run.ID))
+	if run.Otherwise > 0 {
+		a.note("%s not as planned", counted(run.Otherwise, "changed entry is", "changed entries are"))
+	}
+	if run.Skipped+run.Failed+run.Otherwise > 0 {
+		a.note("what did not go as planned, and why: %s", a.again("runs", run.ID))
 		return exitFindings, nil
 	}
 	if slices.ContainsFunc(run.Stages, func(s rightful.Stage) bool { return len(s.Uncured) > 0 }) {

@@ -421,19 +421,21 @@ func (o *outcome) halfTakenBack() map[string]string {
 	return m
 }
 
-// counts sums up what became of the changes. Those in doubt were announced, and then the run was cut off.
-func (o *outcome) counts() (changed, skipped, failed, doubt int) {
-	for _, st := range o.status {
+// count sums up what became of the changes. Those in doubt were announced, and then the run was cut off.
+func (o *outcome) count(r *rightful.Run) {
+	for seq, st := range o.status {
 		switch st {
 		case stApplied:
-			changed++
+			r.Changed++
+			if _, ok := o.observed[seq]; ok {
+				r.Otherwise++
+			}
 		case stBegun:
-			doubt++
+			r.InDoubt++
 		case stSkipped:
-			skipped++
+			r.Skipped++
 		case stFailed:
-			failed++
+			r.Failed++
 		}
 	}
-	return changed, skipped, failed, doubt
 }

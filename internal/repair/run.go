@@ -49,6 +49,8 @@ type Options struct {
 	Canary string
 	// Jobs is how many accounts are changed at once; 0 means 4.
 	Jobs int
+	// Wait, if set, is called before each account and returns when it may begin.
+	Wait func(context.Context) error
 	// SystemUID is the lowest uid of people; those below are the system's. 0 means 1000.
 	SystemUID uint32
 	By        string
@@ -184,6 +186,9 @@ func newRunner(s *State, p *Plan, o Options, h outcomeHeader) *runner {
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
+	}
+	if o.Wait == nil {
+		o.Wait = func(context.Context) error { return nil }
 	}
 	if o.Changed == nil {
 		o.Changed = func(int) {}
@@ -427,6 +432,9 @@ const batchSize = 512
 
 // account makes the changes of one account, in order.
 func (r *runner) account(ctx context.Context, a int) error {
+	if err := r.Wait(ctx); err != nil {
+		return err
+	}
 	ap := newApplier(r.Server, r.SystemUID, r.stepped)
 	defer ap.close()
 	if r.back[r.plan.Accounts[a].Account] != "" {
@@ -593,10 +601,13 @@ func (b *batch) leave(i int, cause error) error {
 func (r *runner) finish(ctx context.Context, err error) (*rightful.Run, error) {
 	run := &r.run
 	run.State = rightful.RunDone
-	for _, st := range r.status {
+	for seq, st := range r.status {
 		switch st {
 		case stApplied:
 			run.Changed++
+			if _, ok := r.touched[seq]; ok {
+				run.Otherwise++
+			}
 		case stSkipped:
 			run.Skipped++
 		case stFailed:

@@ -52,7 +52,7 @@ func (o *outcome) run(busy bool) rightful.Run {
 	if r.Stages == nil {
 		r.Stages = []rightful.Stage{}
 	}
-	r.Changed, r.Skipped, r.Failed, r.InDoubt = o.counts()
+	o.count(&r)
 	switch {
 	case o.end != nil:
 		r.State, r.Reason, r.Ended = o.end.State, o.end.Reason, o.end.Time

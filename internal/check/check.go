@@ -69,8 +69,10 @@ type Options struct {
 	Accept []Accept
 	// Plan: the changes are wanted too, with the identity of each entry, and hashes where law 5 asks for them.
 	Plan bool
-	// Jobs is how many accounts are walked at once; 0 means 4.
+	// Jobs is how many accounts are walked at once; 0 means Jobs().
 	Jobs int
+	// Wait, if set, is called before each account and returns when it may begin.
+	Wait func(context.Context) error
 	// Walked is called now and then with how many entries were met since the last call.
 	Walked func(n int)
 }
@@ -109,6 +111,9 @@ func (r *Report) Worse() []rightful.Verdict {
 	return worse
 }
 
+// Jobs is how many accounts are walked at once where nobody says.
+func Jobs() int { return 4 }
+
 // Run checks accounts and hands their reports to emit, one at a time, in the order of the accounts' names. An error is
 // emit's, the context's, or a rule file's.
 func Run(ctx context.Context, o Options, emit func(*Report) error) error {
@@ -118,7 +123,7 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 	}
 	jobs := o.Jobs
 	if jobs <= 0 {
-		jobs = 4
+		jobs = Jobs()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -137,8 +142,11 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 	for range jobs {
 		wg.Go(func() {
 			for i := range next {
-				r, err := c.account(ctx, c.accounts[i])
-				slots[i] <- slot{r, err}
+				var s slot
+				if s.err = c.Wait(ctx); s.err == nil {
+					s.report, s.err = c.account(ctx, c.accounts[i])
+				}
+				slots[i] <- s
 			}
 		})
 	}
@@ -197,6 +205,9 @@ func newChecker(o Options) (*checker, error) {
 	}
 	if o.Walked == nil {
 		c.Walked = func(int) {}
+	}
+	if o.Wait == nil {
+		c.Wait = func(context.Context) error { return nil }
 	}
 	want := map[string]bool{}
 	for _, n := range o.Accounts {

@@ -150,6 +150,8 @@ never publishes a secret, and never sends anything off the server.`,
 			pf.StringVar(p, s.Flag, *s.Field(&def).(*string), s.Usage)
 		case *bool:
 			pf.BoolVar(p, s.Flag, false, s.Usage)
+		case *int:
+			pf.IntVar(p, s.Flag, 0, s.Usage)
 		case *[]string:
 			pf.StringArrayVar(p, s.Flag, nil, s.Usage)
 		}

@@ -39,6 +39,11 @@ type Config struct {
 	// left alone with everything beneath it.
 	ExcludeAccount []string `toml:"exclude_account"`
 	ExcludePath    []string `toml:"exclude_path"`
+	// Jobs is how many accounts are worked on at once, 0 for the program's choice. MaxLoad is the load average above
+	// which no further account is begun, 0 for no limit. Background asks for the lowest priority of processor and disk.
+	Jobs       int  `toml:"jobs"`
+	MaxLoad    int  `toml:"max_load"`
+	Background bool `toml:"background"`
 }
 
 // Default is the configuration of a server that has none.
@@ -48,7 +53,7 @@ func Default() Config { return Config{Root: "/", State: "/var/lib/rightful"} }
 type Setting struct {
 	Flag  string // --web-config; the variable is RIGHTFUL_WEB_CONFIG, the key in the file web_config
 	Usage string // one line, the value's name in back quotes
-	// Field is where a Config holds it: *string, *bool or *[]string.
+	// Field is where a Config holds it: *string, *bool, *int or *[]string.
 	Field func(*Config) any
 }
 
@@ -59,6 +64,9 @@ var Settings = []Setting{
 	{"state", "keep plans, runs and locks in `DIR`", func(c *Config) any { return &c.State }},
 	{"exclude-account", "leave this `ACCOUNT` alone (repeatable)", func(c *Config) any { return &c.ExcludeAccount }},
 	{"exclude-path", "leave what matches this absolute `PATTERN` alone, with all beneath it (repeatable)", func(c *Config) any { return &c.ExcludePath }},
+	{"jobs", "work on `N` accounts at once (0: as many as suit the machine)", func(c *Config) any { return &c.Jobs }},
+	{"max-load", "begin no further account while the load average is above `N` (0: no limit)", func(c *Config) any { return &c.MaxLoad }},
+	{"background", "yield processor and disk to everybody else (by itself under systemd timers)", func(c *Config) any { return &c.Background }},
 	{"json", "print JSON lines", func(c *Config) any { return &c.JSON }},
 	{"quiet", "print no progress, warnings or notes", func(c *Config) any { return &c.Quiet }},
 	{"verbose", "say more of what is done", func(c *Config) any { return &c.Verbose }},
@@ -79,6 +87,8 @@ func (s Setting) Copy(to, from *Config) {
 		*p = *s.Field(from).(*string)
 	case *bool:
 		*p = *s.Field(from).(*bool)
+	case *int:
+		*p = *s.Field(from).(*int)
 	case *[]string:
 		*p = *s.Field(from).(*[]string)
 	}
@@ -147,6 +157,12 @@ func (c *Config) ReadEnv(getenv func(string) string) error {
 				return fmt.Errorf("read %s %q: neither true nor false", s.Var(), v)
 			}
 			*p = b
+		case *int:
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 0 {
+				return fmt.Errorf("read %s %q: not a number", s.Var(), v)
+			}
+			*p = n
 		}
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 )
 
 func TestTheExampleSetsEverySettingToItsDefault(t *testing.T) {
-	got := Config{Root: "x", State: "x", JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
+	got := Config{Root: "x", State: "x", Jobs: 9, MaxLoad: 9, Background: true, JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
 	if err := got.ReadFile("example.toml", []byte(Example)); err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +56,11 @@ func TestVariablesSetWhatTheyName(t *testing.T) {
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	env["RIGHTFUL_JOBS"] = "many"
+	if err := c.ReadEnv(func(k string) string { return env[k] }); err == nil || err.Error() != `read RIGHTFUL_JOBS "many": not a number` {
+		t.Errorf("ReadEnv = %v", err)
+	}
+	delete(env, "RIGHTFUL_JOBS")
 	env["RIGHTFUL_QUIET"] = "maybe"
 	if err := c.ReadEnv(func(k string) string { return env[k] }); err == nil || err.Error() != `read RIGHTFUL_QUIET "maybe": neither true nor false` {
 		t.Errorf("ReadEnv = %v", err)
@@ -63,7 +68,7 @@ func TestVariablesSetWhatTheyName(t *testing.T) {
 }
 
 func TestCopyTakesOneSettingOnly(t *testing.T) {
-	from := Config{Root: "/r", WebConfig: []string{"/w"}, State: "/s", ExcludeAccount: []string{"bob"}, ExcludePath: []string{"/x"}, JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
+	from := Config{Root: "/r", WebConfig: []string{"/w"}, State: "/s", ExcludeAccount: []string{"bob"}, ExcludePath: []string{"/x"}, Jobs: 3, MaxLoad: 4, Background: true, JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
 	var all Config
 	for _, s := range Settings {
 		one := Default()

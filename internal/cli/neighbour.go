@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// yield asks the kernel for the lowest priority of processor and disk, if the operator wants that or systemd started us:
+// a timer runs beside the customers' sites. What it cannot get it does without.
+func (a *app) yield() {
+	if !a.cfg.Background && a.env.Getenv("INVOCATION_ID") == "" {
+		return
+	}
+	const (
+		whoProcess = 1       // IOPRIO_WHO_PROCESS
+		idle       = 3 << 13 // IOPRIO_CLASS_IDLE
+	)
+	// Both are attributes of a thread; those begun later inherit them.
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, t := range tasks {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
+			unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(tid), idle)
+		}
+	}
+}
+
+// loadEvery is how often the load is looked at while it is too high.
+const loadEvery = 2 * time.Second
+
+// calm returns when the load average of the last minute is no higher than the operator allows.
+func (a *app) calm(ctx context.Context) error {
+	if a.cfg.MaxLoad <= 0 {
+		return nil
+	}
+	var tick <-chan time.Time
+	for said := false; ; said = true {
+		b, err := os.ReadFile("/proc/loadavg")
+		if err != nil {
+			return nil // without a figure there is nothing to wait for
+		}
+		one, _, _ := strings.Cut(string(b), " ")
+		load, err := strconv.ParseFloat(one, 64)
+		if err != nil || load <= float64(a.cfg.MaxLoad) {
+			return nil
+		}
+		if !said {
+			a.note("the load is %s: waiting until it is %s or less", one, fmt.Sprint(a.cfg.MaxLoad))
+			t := time.NewTicker(loadEvery)
+			defer t.Stop()
+			tick = t.C
+		}
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"rightful"
 	"rightful/internal/check"
 	"rightful/internal/panel"
+	"rightful/internal/term"
 	"rightful/internal/tree"
 
 	"github.com/spf13/cobra"
@@ -181,6 +182,12 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 		return shown.cannot(err)
 	}
 	defer c.close()
+	for _, b := range panel.Busy(c.s, c.ps.Accounts) {
+		a.warn("process %d is changing %s right now: %s", b.PID, term.Quote(b.Path), b.Command)
+		if a.cfg.JSON {
+			a.out.emit("process", b)
+		}
+	}
 	start := time.Now()
 	t := newTally()
 	p := a.begin("checking", "entries", 0)

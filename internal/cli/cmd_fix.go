@@ -21,6 +21,7 @@ import (
 type fixFlags struct {
 	checkFlags
 	dryRun     bool
+	wait       bool
 	canary     string
 	maxChanges int
 }
@@ -54,6 +55,7 @@ crosses a mount below a home, and never carries out a plan that is predicted to 
 		},
 		flags: func(fs *pflag.FlagSet) {
 			fs.BoolVar(&f.dryRun, "dry-run", false, "save the plan and show it; change nothing")
+			fs.BoolVar(&f.wait, "wait", false, "wait until nobody else is changing the accounts, instead of refusing")
 			fs.StringVar(&f.canary, "canary", "", "change this `ACCOUNT` first")
 			fs.IntVar(&f.maxChanges, "max-changes", 0, "refuse a plan of more than `N` changes (0: any)")
 			f.add(fs)
@@ -121,6 +123,11 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	defer w.close()
 	if f.canary != "" {
 		if _, err := a.pick(w.ps, []string{f.canary}); err != nil {
+			return err
+		}
+	}
+	if !f.dryRun {
+		if err := a.alone(ctx, w.checking, f.wait); err != nil {
 			return err
 		}
 	}

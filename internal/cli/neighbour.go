@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"rightful/internal/panel"
+	"rightful/internal/term"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +34,37 @@ func (a *app) yield() {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
 			unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
 			unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(tid), idle)
+		}
+	}
+}
+
+// busyEvery is how often it is looked whether somebody is still changing the accounts.
+const busyEvery = time.Second
+
+// alone returns when no process of root's is changing the accounts: the culprit may still be running, and two repairs at
+// once repair nothing. Without wait it refuses.
+func (a *app) alone(ctx context.Context, c *checking, wait bool) error {
+	var tick <-chan time.Time
+	for {
+		busy := panel.Busy(c.s, c.ps.Accounts)
+		if len(busy) == 0 {
+			return nil
+		}
+		b := busy[0]
+		if !wait {
+			return fail(exitCannot, fmt.Errorf("begin: process %d is changing %s: %s; nothing was changed", b.PID, term.Quote(b.Path), term.Line(b.Command)),
+				term.Command(slices.Concat([]string{"rightful"}, a.env.Args, []string{"--wait"})...))
+		}
+		if tick == nil {
+			a.note("waiting for process %d, which is changing %s: %s", b.PID, term.Quote(b.Path), b.Command)
+			t := time.NewTicker(busyEvery)
+			defer t.Stop()
+			tick = t.C
+		}
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -54,9 +54,11 @@ type Site struct {
 	Name    string   `json:"site"`
 	Domains []string `json:"domains"`
 	// DocRoot is absolute, as configured: links in it are not resolved.
-	DocRoot string   `json:"docroot"`
-	Web     Identity `json:"web"`
-	PHP     PHP      `json:"php"`
+	DocRoot string `json:"docroot"`
+	// Server is the web server whose configuration says how the site's files are served: "apache" or "nginx".
+	Server string   `json:"server,omitempty"`
+	Web    Identity `json:"web"`
+	PHP    PHP      `json:"php"`
 	// CGI lists the absolute directories whose files the web server runs (ScriptAlias), and CGIAs the identity they
 	// run under: suEXEC's, else the web server's.
 	CGI   []string `json:"cgi,omitempty"`

@@ -43,10 +43,12 @@ type Server struct {
 	// was learned; it is empty where nothing was found, and then Web is the overflow uid, which owns nothing.
 	Web      rightful.Identity
 	WebKnown string
-	// WebConfig are the main configuration files that were read, and Apache what each says.
+	// WebConfig are the main configuration files that were read, Apache and Nginx what each says.
 	WebConfig []string
 	Apache    []*web.ApacheConfig
+	Nginx     []*web.NginxConfig
 	Pools     []web.Pool
+	fronts    map[string]*web.NginxFront // of the sites that nginx serves, by document root
 	Issues    []Issue
 }
 
@@ -85,6 +87,7 @@ const (
 	BadDocroot    = "bad-docroot"    // a document root that is no directory of a site
 	NoPool        = "no-pool"        // a PHP-FPM socket without its pool
 	NoWebUser     = "no-web-user"    // it is not known who the web server is
+	TwoServers    = "two-servers"    // Apache and nginx contradict each other about one address or site
 )
 
 // An Issue is something in the files that name accounts that is broken, contradictory or left over.
@@ -158,6 +161,7 @@ type reader struct {
 	s     *tree.Server
 	out   *Server
 	pools web.PoolIndex
+	nginx map[*web.NginxConfig]rightful.Identity // who its workers are
 }
 
 func (r *reader) issue(i Issue) { r.out.Issues = append(r.out.Issues, i) }

@@ -38,10 +38,15 @@ func readPlain(r *reader) []claim {
 			r.plainSite(claims, index, homes, c, &main)
 		}
 	}
+	r.nginxSites(claims, index, homes)
 	for i := range claims {
 		c := &claims[i]
 		if len(c.Sites) > 0 {
-			c.Known = fmt.Sprintf("/etc/passwd, DocumentRoot in %s:%d", c.from[0].file, c.from[0].line)
+			root := "DocumentRoot"
+			if c.Sites[0].Server == "nginx" {
+				root = "root"
+			}
+			c.Known = fmt.Sprintf("/etc/passwd, %s in %s:%d", root, c.from[0].file, c.from[0].line)
 		}
 	}
 	return claims
@@ -71,6 +76,12 @@ func (r *reader) plainSite(claims []claim, index map[string]int, homes homes, c 
 	site := rightful.Site{Name: v.ServerName, Domains: addNames([]string{}, v.ServerName), DocRoot: root, Listen: c.Reach(v)}
 	site.Domains = addNames(site.Domains, v.Aliases...)
 	r.serve(&site, c, v)
+	r.give(claims, index, homes, site, source{v.File, v.Line})
+}
+
+// give finds the account that owns a site's document root, and adds the site to it.
+func (r *reader) give(claims []claim, index map[string]int, homes homes, site rightful.Site, from source) {
+	root := site.DocRoot
 	if site.Name == "" {
 		site.Name = root
 		if len(site.Domains) > 0 {
@@ -92,7 +103,7 @@ func (r *reader) plainSite(claims []claim, index map[string]int, homes homes, c 
 		owner = explicit
 	case explicit >= 0 && claims[explicit].UID != claims[owner].UID:
 		r.issue(Issue{
-			File: v.File, Line: v.Line, Problem: DocrootInside, Account: claims[explicit].Name, Fatal: true,
+			File: from.file, Line: from.line, Problem: DocrootInside, Account: claims[explicit].Name, Fatal: true,
 			Msg: fmt.Sprintf("virtual host %q runs as %q, but its document root %q is in the home of %q", site.Name,
 				claims[explicit].Name, root, claims[owner].Name),
 		})
@@ -101,7 +112,7 @@ func (r *reader) plainSite(claims []claim, index map[string]int, homes homes, c 
 	if owner < 0 {
 		return
 	}
-	claims[owner].addSite(site, source{v.File, v.Line})
+	claims[owner].addSite(site, from)
 }
 
 // addSite adds a site, or joins it with the one that has the same document root.

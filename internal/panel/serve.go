@@ -17,11 +17,14 @@ func (r *reader) readWeb(o Options, cpanel bool) {
 		if f := web.FindApache(r.s, cpanel); f != "" {
 			files = []string{f}
 		}
+		if f := web.FindNginx(r.s); f != "" && !cpanel {
+			files = append(files, f)
+		}
 	}
 	var problems []web.Problem
 	for _, f := range files {
-		if path.Base(f) == "nginx.conf" {
-			r.issue(Issue{File: f, Problem: Unreadable, Msg: "nginx configuration is not read", Fatal: true})
+		if web.IsNginx(r.s, f) {
+			problems = append(problems, r.readNginx(f)...)
 			continue
 		}
 		c, err := web.ReadApache(r.s, f)
@@ -38,6 +41,10 @@ func (r *reader) readWeb(o Options, cpanel bool) {
 			}
 		}
 	}
+	workers := web.Workers(r.s)
+	if len(o.WebConfig) == 0 {
+		r.oneServerPerAddress(workers)
+	}
 	pools, more := web.ReadPools(r.s)
 	r.out.Pools = pools
 	r.pools = web.IndexPools(pools)
@@ -48,11 +55,11 @@ func (r *reader) readWeb(o Options, cpanel bool) {
 		}
 		r.issue(i)
 	}
-	r.webIdentity(cpanel)
+	r.webIdentity(cpanel, workers)
 }
 
 // webIdentity finds who the workers are: as configured, with the groups of a running one where there is one.
-func (r *reader) webIdentity(cpanel bool) {
+func (r *reader) webIdentity(cpanel bool, workers []web.Worker) {
 	r.out.Web = rightful.Identity{UID: Nobody, GIDs: []uint32{Nobody}}
 	type guess struct{ user, group, known string }
 	var guesses []guess
@@ -64,6 +71,12 @@ func (r *reader) webIdentity(cpanel bool) {
 	if cpanel {
 		guesses = append(guesses, guess{"nobody", "nobody", "cPanel's default"})
 	}
+	for _, c := range r.out.Nginx {
+		if c.User != "" {
+			guesses = append(guesses, guess{c.User, c.Group, "user in " + c.Main})
+		}
+	}
+	defer r.nginxIdentities(workers)
 	file := "/etc/apache2"
 	if len(r.out.WebConfig) > 0 {
 		file = r.out.WebConfig[0]
@@ -84,8 +97,8 @@ func (r *reader) webIdentity(cpanel bool) {
 		r.issue(Issue{File: file, Problem: NoWebUser, Msg: "it is not known who the web server is"})
 		return
 	}
-	for _, w := range web.Workers(r.s) {
-		if w.Apache() && w.UID == r.out.Web.UID {
+	for _, w := range workers {
+		if (w.Apache() || len(r.out.Apache) == 0 && w.Nginx()) && w.UID == r.out.Web.UID {
 			r.out.Web, r.out.WebKnown = w.Identity, fmt.Sprintf("running worker %d", w.PID)
 			return
 		}
@@ -100,7 +113,7 @@ func (r *reader) serve(site *rightful.Site, c *web.ApacheConfig, v *web.VHost) {
 
 // serveWeb does so but for PHP. It returns "itk" or "ruid2" where the worker itself takes another identity.
 func (r *reader) serveWeb(site *rightful.Site, c *web.ApacheConfig, v *web.VHost) (assigned string) {
-	site.Web = r.out.Web
+	site.Server, site.Web = "apache", r.out.Web
 	if ug := either(v.Assign, c.Default.Assign); ug.User != "" && c.Has("mpm_itk_module") {
 		if id, ok := r.identity(ug, v); ok {
 			site.Web, assigned = id, "itk"
@@ -148,20 +161,7 @@ func (r *reader) php(c *web.ApacheConfig, v *web.VHost, as, cgi rightful.Identit
 	h := c.PHP(v)
 	switch h.Kind {
 	case "fpm":
-		pool, ok := r.pools.For(h.Backend)
-		if !ok {
-			r.issue(Issue{File: h.File, Line: h.Line, Problem: NoPool, Msg: fmt.Sprintf("no pool file answers for %q alone", h.Backend)})
-			return rightful.PHP{Handler: "unknown", Identity: as}
-		}
-		id, ok := r.out.Users.Identity(pool.User, pool.Group)
-		if !ok {
-			r.issue(Issue{
-				File: pool.File, Line: pool.Line, Problem: NoUser,
-				Msg: fmt.Sprintf("pool %q: user %q or group %q does not exist", pool.Name, pool.User, pool.Group),
-			})
-			return rightful.PHP{Handler: "unknown", Identity: as}
-		}
-		return rightful.PHP{Handler: "fpm", Identity: id}
+		return r.fpm(h.Backend, h.File, h.Line, as)
 	case "dso":
 		if assigned != "" {
 			return rightful.PHP{Handler: assigned, Identity: as}
@@ -172,6 +172,24 @@ func (r *reader) php(c *web.ApacheConfig, v *web.VHost, as, cgi rightful.Identit
 		return rightful.PHP{Handler: h.Kind, Identity: cgi}
 	}
 	return rightful.PHP{Handler: "none", Identity: as}
+}
+
+// fpm tells who the pool behind a socket is.
+func (r *reader) fpm(backend, file string, line int, as rightful.Identity) rightful.PHP {
+	pool, ok := r.pools.For(backend)
+	if !ok {
+		r.issue(Issue{File: file, Line: line, Problem: NoPool, Msg: fmt.Sprintf("no pool file answers for %q alone", backend)})
+		return rightful.PHP{Handler: "unknown", Identity: as}
+	}
+	id, ok := r.out.Users.Identity(pool.User, pool.Group)
+	if !ok {
+		r.issue(Issue{
+			File: pool.File, Line: pool.Line, Problem: NoUser,
+			Msg: fmt.Sprintf("pool %q: user %q or group %q does not exist", pool.Name, pool.User, pool.Group),
+		})
+		return rightful.PHP{Handler: "unknown", Identity: as}
+	}
+	return rightful.PHP{Handler: "fpm", Identity: id}
 }
 
 // identity resolves what a directive of a virtual host asks for, or reports that it does not exist.

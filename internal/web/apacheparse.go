@@ -4,10 +4,10 @@ import (
 	"strings"
 )
 
-// A Directive is one directive of an Apache configuration. The name of a section keeps no brackets; its Body holds
-// what stands between the tags.
+// A Directive is one directive of a web server's configuration. The name of a section keeps no brackets; its Body holds
+// what stands between the tags or braces.
 type Directive struct {
-	Name    string // as written; compare with [Directive.Is]
+	Name    string // as written; compare with [Directive.Is]: Apache's names have no case, nginx's have
 	Args    []string
 	Raw     string // the text of the arguments, for directives that read it differently and for variables
 	File    string
@@ -16,7 +16,7 @@ type Directive struct {
 	Body    []Directive
 }
 
-// Is reports whether the directive has that name; Apache's names have no case.
+// Is reports whether the directive of Apache's has that name.
 func (d *Directive) Is(name string) bool { return strings.EqualFold(d.Name, name) }
 
 // Arg is the argument with that index, or "".

@@ -14,13 +14,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// counted is a connection that is counted while it is open.
+type counted struct {
+	net.Conn
+	open *atomic.Int32
+}
+
+func (c counted) Close() error {
+	c.open.Add(-1)
+	return c.Conn.Close()
+}
+
 func TestProbeAnswersInOrderWithHostAndExactPath(t *testing.T) {
 	var running, most atomic.Int32
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n := running.Add(1); n > most.Load() {
-			most.Store(n)
-		}
-		defer running.Add(-1)
 		switch {
 		case r.RequestURI == "/a%2Fb%20c" && r.Host == "a.example":
 			w.WriteHeader(403)
@@ -57,7 +64,11 @@ func TestProbeAnswersInOrderWithHostAndExactPath(t *testing.T) {
 		if strings.HasSuffix(addr, ":443") {
 			target = secure.Listener.Addr().String()
 		}
-		return new(net.Dialer).DialContext(ctx, network, target)
+		if n := running.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, network, target)
+		return counted{conn, &running}, err
 	}
 	var reqs []Request
 	for _, p := range []string{"/a%2Fb%20c", "/old", "/away", "/loop", "/boom", "/login", "/big", "/agent", "/x"} {

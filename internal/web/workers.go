@@ -75,6 +75,9 @@ func serverName(s string) bool {
 // Apache reports whether the worker is Apache's.
 func (w *Worker) Apache() bool { return w.Comm == "apache2" || strings.HasPrefix(w.Comm, "httpd") }
 
+// Nginx reports whether the worker is nginx's.
+func (w *Worker) Nginx() bool { return w.Comm == "nginx" }
+
 // parseStatus takes the effective uid and gid and the supplementary groups out of /proc/PID/status (proc_pid_status(5)).
 func parseStatus(text string) (id rightful.Identity, ok bool) {
 	var uid, gid bool

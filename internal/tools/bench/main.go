@@ -63,7 +63,7 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 	quick := fs.Bool("quick", false, "a tiny tree and one round: to see that it works")
 	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, script, cold, odd")
 	rightful := fs.String("rightful", "bin/rightful", "the program to measure")
-	run := fs.String("step", "", "run one measured part below the directory given, and nothing else")
+	run := fs.String("step", "", "only run this `PART` below the directory given: floor, walk, policy, check, damage, heal")
 	profile := fs.String("cpuprofile", "", "with -step: write a CPU profile there")
 	if err := fs.Parse(args); err != nil {
 		return err

@@ -30,6 +30,12 @@ func step(what, root string) (entries int64, err error) {
 		return walk(root, what == "policy")
 	case "check":
 		return wholeCheck(root)
+	case "damage", "heal":
+		homes, err := os.ReadDir(filepath.Join(root, "home"))
+		if err != nil {
+			return 0, err
+		}
+		return 0, (&world{root: root, accounts: len(homes)}).set(what == "damage")
 	}
 	return 0, fmt.Errorf("unknown step %q", what)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,11 @@ const maxLinks = 40
 // OpenServer pins the directory that stands for "/". /proc must be mounted: attributes of pinned entries are only
 // reached through it.
 func OpenServer(dir string) (*Server, error) {
-	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, &Error{Op: "open server root", Path: dir, Err: err}
+	}
+	root, err := unix.Open(abs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &Error{Op: "open server root", Path: dir, Err: err}
 	}
@@ -36,7 +41,7 @@ func OpenServer(dir string) (*Server, error) {
 		unix.Close(root)
 		return nil, err
 	}
-	return &Server{dir: path.Clean(dir), root: root, proc: proc}, nil
+	return &Server{dir: abs, root: root, proc: proc}, nil
 }
 
 func openProc() (int, error) {
@@ -66,7 +71,7 @@ func (s *Server) Close() {
 // Live reports whether this is the running machine, so that processes and requests mean something.
 func (s *Server) Live() bool { return s.dir == "/" }
 
-// Dir is the directory that stands for "/".
+// Dir is the directory that stands for "/": absolute, but with links as they were given.
 func (s *Server) Dir() string { return s.dir }
 
 // A Component is one step of a resolved path.

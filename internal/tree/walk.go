@@ -208,7 +208,8 @@ func (b *Base) Walk(ctx context.Context, v Visitor, attrs bool) error {
 }
 
 func (w *walker) run() error {
-	fd, err := unix.FcntlInt(uintptr(w.b.fd), unix.F_DUPFD_CLOEXEC, 0)
+	// Opened anew: a duplicate would share its place in the list of names with other walks.
+	fd, err := openDir(w.b.fd, ".")
 	if err != nil {
 		return &Error{Op: "open", Path: w.b.path, Err: err}
 	}

@@ -1,0 +1,224 @@
+package treetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The environment by which a test binary knows that it was started as something else.
+const (
+	envAttack  = "RIGHTFUL_TEST_ATTACK"
+	envWithout = "RIGHTFUL_TEST_WITHOUT"
+)
+
+// Child makes a test binary fit to be started again by Attack and Without. TestMain calls it first, and where it says
+// true there is nothing left to do.
+func Child() bool {
+	if calls := os.Getenv(envWithout); calls != "" {
+		if err := deny(strings.Split(calls, ",")); err != nil {
+			panic("deny system calls: " + err.Error())
+		}
+	}
+	spec := os.Getenv(envAttack)
+	if spec == "" {
+		return false
+	}
+	var a assault
+	if err := json.Unmarshal([]byte(spec), &a); err != nil {
+		panic(err)
+	}
+	a.run()
+	return true
+}
+
+// An assault is what an attacker does, over and over.
+type assault struct {
+	Dir   string
+	Steps []string
+}
+
+// Attack starts an unprivileged process that repeats steps in dir as fast as it can. It returns when the first round is
+// done; stop ends the attack and gives how often each step succeeded. The steps, on names relative to dir:
+//
+//	rename A B · exchange A B · symlink TARGET A · link A B · unlink A · rmdir A · mkdir A · write A · chmod MODE A
+//	mkmany A N (N new directories below A)
+func Attack(t testing.TB, uid int, dir string, steps ...string) (stop func() []int) {
+	t.Helper()
+	NeedRoot(t)
+	spec, err := json.Marshal(assault{dir, steps})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirStop, ourStop, err1 := os.Pipe()
+	ourSay, theirSay, err2 := os.Pipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	// The path of the test binary may be closed to others; the binary itself is not.
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.Env = append(os.Environ(), envAttack+"="+string(spec), envWithout+"=")
+	cmd.ExtraFiles = []*os.File{theirStop, theirSay}
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Pdeathsig: syscall.SIGKILL,
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start attacker: %v", err)
+	}
+	theirStop.Close()
+	theirSay.Close()
+	var counts []int
+	stopped := false
+	stop = func() []int {
+		if stopped {
+			return counts
+		}
+		stopped = true
+		ourStop.Close()
+		rest, _ := io.ReadAll(ourSay)
+		ourSay.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("attacker: %v\n%s", err, complaint.String())
+		}
+		json.Unmarshal(rest, &counts)
+		return counts
+	}
+	t.Cleanup(func() { stop() })
+	if _, err := io.ReadFull(ourSay, make([]byte, 1)); err != nil {
+		stop()
+		t.Fatalf("attacker did not begin: %s", complaint.String())
+	}
+	return stop
+}
+
+func (a *assault) run() {
+	orders, say := os.NewFile(3, "orders"), os.NewFile(4, "say")
+	if err := os.Chdir(a.Dir); err != nil {
+		panic(err)
+	}
+	var over atomic.Bool
+	go func() {
+		io.ReadAll(orders) // ends when the other end is closed
+		over.Store(true)
+	}()
+	done := make([]int, len(a.Steps))
+	for round := 0; !over.Load(); round++ {
+		for i, s := range a.Steps {
+			if step(strings.Fields(s)) == nil {
+				done[i]++
+			}
+		}
+		if round == 0 {
+			say.Write([]byte{'.'})
+		}
+	}
+	b, _ := json.Marshal(done)
+	say.Write(b)
+	say.Close()
+}
+
+func step(w []string) error {
+	switch w[0] {
+	case "rename":
+		return unix.Rename(w[1], w[2])
+	case "exchange":
+		return unix.Renameat2(unix.AT_FDCWD, w[1], unix.AT_FDCWD, w[2], unix.RENAME_EXCHANGE)
+	case "symlink":
+		return unix.Symlink(w[1], w[2])
+	case "link":
+		return unix.Linkat(unix.AT_FDCWD, w[1], unix.AT_FDCWD, w[2], 0)
+	case "unlink":
+		return unix.Unlink(w[1])
+	case "rmdir":
+		return unix.Rmdir(w[1])
+	case "mkdir":
+		return unix.Mkdir(w[1], 0o755)
+	case "write":
+		return os.WriteFile(w[1], []byte("x"), 0o644)
+	case "chmod":
+		mode, err := strconv.ParseUint(w[1], 8, 32)
+		if err != nil {
+			return err
+		}
+		return unix.Chmod(w[2], uint32(mode))
+	case "mkmany":
+		n, err := strconv.Atoi(w[2])
+		for i := 0; i < n && err == nil; i++ {
+			err = unix.Mkdir(fmt.Sprintf("%s/%d-%d", w[1], os.Getpid(), i), 0o755)
+		}
+		return err
+	}
+	panic("unknown step " + w[0])
+}
+
+// OpenDir makes a temporary directory that others may enter, unlike that of testing.
+func OpenDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rightful-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	return dir
+}
+
+// Mounted mounts a new file system of a kind (tmpfs, ext4) with options at a new directory that others may enter.
+func Mounted(t testing.TB, kind, options string) string {
+	t.Helper()
+	NeedRoot(t)
+	dir := OpenDir(t)
+	at := filepath.Join(dir, "mnt")
+	if err := os.Mkdir(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	switch kind {
+	case "ext4":
+		img := filepath.Join(dir, "img")
+		f, err := os.Create(img)
+		if err == nil {
+			err = f.Truncate(64 << 20)
+			f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-I", "256", img).CombinedOutput(); err != nil {
+			t.Skipf("needs mkfs.ext4: %v %s", err, out)
+		}
+		args = []string{"-t", "ext4", "-o", "loop" + options, img, at}
+	default:
+		args = []string{"-t", kind, "-o", options, "rightful-test", at}
+	}
+	if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
+		t.Skipf("needs to mount %s: %v %s", kind, err, out)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	if err := os.Chmod(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return at
+}

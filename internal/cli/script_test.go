@@ -3,15 +3,18 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,6 +56,8 @@ func program() int {
 //	exits N COMMAND…     run a command and hold its exit code to be exactly N
 //	jsonq QUERY [VALUE]  hold one value of the last standard output, or print it (see jsonq)
 //	capture NAME REGEXP  set a variable to the first group that matches in the last output
+//	cutoff FILE KIND     cut an outcome off before its first record of a kind, as a crash could
+//	newerplan FROM TO    copy a plan as a newer version of the program would have written it
 //	tamed                print the last standard output without times and run IDs, to compare with a golden file
 //
 // Conditions: [root] runs as root.
@@ -61,6 +66,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": server, "mktree": mktree, "lstree": lstree, "exits": exits, "jsonq": jsonq, "capture": capture, "tamed": tamed,
+			"cutoff": cutoff, "newerplan": newerplan,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {
@@ -99,7 +105,7 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: capture NAME REGEXP")
 	}
-	re, err := regexp.Compile(args[1])
+	re, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
 	for _, from := range []string{"stdout", "stderr"} {
 		if m := re.FindStringSubmatch(ts.ReadFile(from)); len(m) > 1 {
@@ -145,6 +151,34 @@ func lstree(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintf(ts.Stdout(), "%04o %d:%d %s%s\n", st.Mode&0o7777, st.Uid, st.Gid, q[1:len(q)-1], tail)
 		return nil
 	}))
+}
+
+// cutoff and newerplan know of our files only what the comment of package repair draws.
+func cutoff(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cutoff FILE KIND")
+	}
+	b := []byte(ts.ReadFile(args[0]))
+	for off := 8; off+9 <= len(b); off += 8 + int(binary.LittleEndian.Uint32(b[off:])) {
+		if b[off+8] == args[1][0] {
+			ts.Check(os.Truncate(ts.MkAbs(args[0]), int64(off)))
+			return
+		}
+	}
+	ts.Fatalf("no record %s in %s", args[1], args[0])
+}
+
+func newerplan(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: newerplan FROM TO")
+	}
+	b := []byte(ts.ReadFile(args[0]))
+	n := binary.LittleEndian.Uint32(b[8:])
+	body := bytes.Replace(b[16:16+n], []byte(`"version":1`), []byte(`"version":99`), 1)
+	head := binary.LittleEndian.AppendUint32(bytes.Clone(b[:8]), uint32(len(body)))
+	sum := crc32.Checksum(append(binary.LittleEndian.AppendUint64(nil, 8), body...), crc32.MakeTable(crc32.Castagnoli))
+	out := slices.Concat(binary.LittleEndian.AppendUint32(head, sum), body, b[16+n:])
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), out, 0o600))
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

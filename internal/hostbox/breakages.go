@@ -62,7 +62,11 @@ func (b *Box) Break(ctx context.Context, name string, args ...string) error {
 
 // OwnershipScript is the script of the accident, as an administrator would have found it somewhere.
 func (b *Box) OwnershipScript() string {
-	if b.Panel == "cpanel" {
+	from := `sed -n 's/.*DocumentRoot "\(.*\)"/\1/p' /etc/apache2/sites-enabled/*.conf`
+	switch b.Panel {
+	case "nginx":
+		from = `sed -n 's/^\troot "\(.*\)";/\1/p' /etc/nginx/sites-enabled/*`
+	case "cpanel":
 		return `#!/bin/sh
 # fix-ownership: give every customer his files back
 sed 's/^[^:]*: //' /etc/userdatadomains | awk -F== '{ print $1 ":" $5 }' | sort -u |
@@ -73,7 +77,7 @@ done
 	}
 	return `#!/bin/sh
 # fix-ownership: give every customer his files back
-sed -n 's/.*DocumentRoot "\(.*\)"/\1/p' /etc/apache2/sites-enabled/*.conf |
+` + from + ` |
 while read -r root; do
 	user=$(stat -c %U "$root")
 	chown -R "$user:$user" "$root"
@@ -152,6 +156,16 @@ func FilesTo0600(ctx context.Context, b *Box, account string) error {
 // HtaccessTo0600 makes only the .htaccess files unreadable to the web server.
 func HtaccessTo0600(ctx context.Context, b *Box, account string) error {
 	return b.inDocRoots(ctx, account, `find "$root/" -name .htaccess -exec chmod 0600 {} +`)
+}
+
+// Maintenance has the account's applications answer 503 with Retry-After, as applications do by themselves while they
+// are updated; off ends it. It is no accident: nothing is wrong with such a site.
+func Maintenance(ctx context.Context, b *Box, account string, on bool) error {
+	script := `rm -f "$root/.maintenance"`
+	if on {
+		script = `: >"$root/.maintenance"; chown "$user:$user" "$root/.maintenance"; chmod 0644 "$root/.maintenance"`
+	}
+	return b.inDocRoots(ctx, account, script)
 }
 
 // CGIGroupWritable gives the group write on the directory of CGI scripts. Pages go on being served.

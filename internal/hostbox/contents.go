@@ -30,6 +30,10 @@ func (w *world) writeHome(m *image, a *account, i int) {
 		m.dir(a.home+"/logs", 0o750)
 		m.dir(a.home+"/tmp", 0o755)
 	}
+	if a.fcgid {
+		m.dir(a.fcgiBin(), 0o755)
+		m.file(a.fcgiBin()+"/php-wrapper", 0o755, "#!/bin/sh\nexport PHP_FCGI_MAX_REQUESTS=1000\nexec php-cgi\n")
+	}
 	for _, s := range a.sites {
 		own()
 		w.writeBetween(m, a, s)
@@ -75,7 +79,13 @@ printf("%s served as uid %d\n", $_SERVER['SERVER_NAME'], function_exists('posix_
 	if s.variant%4 == 3 {
 		m.file(root+"/index.html", 0o644, "<!doctype html>\n<link rel=stylesheet href=css/style.css>\n<h1>"+s.host+"</h1>\n")
 	} else {
-		m.file(root+"/index.php", 0o644, hello)
+		m.file(root+"/index.php", 0o644, `<?php
+if (is_file(__DIR__ . '/.maintenance')) {
+	http_response_code(503);
+	header('Retry-After: 600');
+	exit("back soon\n");
+}
+`+strings.TrimPrefix(hello, "<?php\n"))
 	}
 	m.file(root+"/.htaccess", 0o644, `DirectoryIndex index.php index.html
 <FilesMatch "^\.env|\.sql$">
@@ -99,7 +109,7 @@ printf("%s served as uid %d\n", $_SERVER['SERVER_NAME'], function_exists('posix_
 	for _, n := range []string{"a b.png", "été.jpg", "logo.svg", "photo 1.jpg", "photo 2.jpg"} {
 		m.file(root+"/img/"+n, 0o644, "image\n")
 	}
-	if a.cgi {
+	if a.oldCGI() {
 		m.dir(root+"/cgi-bin", 0o755)
 		m.file(root+"/cgi-bin/hello.cgi", 0o755,
 			"#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\necho \"cgi as uid $(id -u)\"\n")

@@ -3,11 +3,13 @@
 // A [Box] has its own mount, process, network, UTS and IPC namespaces. Its root is an overlay on the machine's own
 // file system whose upper layer is memory; passwd, logs, panel files and web configuration are its own, and the
 // customers' homes are on their own ext4 images. In it run a real Apache (event MPM), a real PHP-FPM with one pool per
-// account, and suEXEC. Its root user is the machine's real root without a user namespace between: what a command may
+// account, suEXEC and mod_fcgid, or a real nginx in Apache's place. Its root user is the machine's real root without a user namespace between: what a command may
 // do in the box is what it may do on a server.
 //
-// It knows two shapes of server: "plain", as Debian sets Apache up by hand, and "cpanel", with cPanel's files, names
-// and permissions (without any of cPanel's programs). Both are the same at every start: accounts, uids, contents.
+// It knows three shapes of server: "plain", as Debian sets Apache up by hand, "nginx", the same with nginx, and "cpanel",
+// with cPanel's files, names and permissions (without any of cPanel's programs). Each is the same at every start:
+// accounts, uids, contents. Sites differ in how visitors reach them: over TLS too, on an address of their own, or
+// by a redirect to TLS.
 //
 // It promises to leave the machine alone: no file, port, user, mount or service of it changes. Everything lives in
 // memory that belongs to the namespaces, and these end with their first process, which ends when its standard input
@@ -27,6 +29,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +41,7 @@ import (
 
 // A Spec says what server to build. The zero Spec is a cPanel-shaped one with 12 accounts.
 type Spec struct {
-	// Panel is "cpanel" or "plain".
+	// Panel is "cpanel", "plain" or "nginx".
 	Panel string
 	// Accounts is how many customers live on it; 0 means 12.
 	Accounts int
@@ -53,7 +56,7 @@ const maxAccounts = 5000
 
 // A Box is a running server. Its methods may be used by several goroutines at once.
 type Box struct {
-	// Panel is the shape of the server: "cpanel" or "plain".
+	// Panel is the shape of the server: "cpanel", "plain" or "nginx".
 	Panel string
 
 	world *world
@@ -77,7 +80,7 @@ func Requirements() (missing []string) {
 		missing = append(missing, "root")
 	}
 	for _, tool := range []string{
-		"bash", "mount", "pivot_root", "nsenter", "setpriv", "mkfs.ext4", "tar", "setfacl", "getcap", "apache2",
+		"bash", "mount", "pivot_root", "nsenter", "setpriv", "mkfs.ext4", "tar", "setfacl", "getcap", "apache2", "nginx", "php-cgi",
 	} {
 		if lookPath(tool) == "" {
 			missing = append(missing, tool)
@@ -88,6 +91,9 @@ func Requirements() (missing []string) {
 	}
 	if _, err := os.Stat("/usr/lib/apache2/suexec-custom"); err != nil {
 		missing = append(missing, "apache2-suexec-custom")
+	}
+	if _, err := os.Stat("/usr/lib/apache2/modules/mod_fcgid.so"); err != nil {
+		missing = append(missing, "libapache2-mod-fcgid")
 	}
 	if b, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(b), "\toverlay\n") {
 		missing = append(missing, "overlay file system")
@@ -111,8 +117,8 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 	if spec.Panel == "" {
 		spec.Panel = "cpanel"
 	}
-	if spec.Panel != "cpanel" && spec.Panel != "plain" {
-		return nil, fmt.Errorf("start box: unknown panel %q: it is cpanel or plain", spec.Panel)
+	if !slices.Contains([]string{"cpanel", "plain", "nginx"}, spec.Panel) {
+		return nil, fmt.Errorf("start box: unknown panel %q: it is cpanel, plain or nginx", spec.Panel)
 	}
 	if spec.Accounts == 0 {
 		spec.Accounts = 12
@@ -146,7 +152,7 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 	if b.net, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", b.pid)); err != nil {
 		return nil, err
 	}
-	if err := b.inNet(func() error { return loopbackUp(b.world.addr) }); err != nil {
+	if err := b.inNet(func() error { return loopbackUp(b.world.public) }); err != nil {
 		return nil, fmt.Errorf("set loopback up: %w", err)
 	}
 	if err := b.furnish(ctx, spec.Binary); err != nil {

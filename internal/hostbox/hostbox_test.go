@@ -20,7 +20,7 @@ import (
 )
 
 func panels(t *testing.T, f func(t *testing.T, b *Box)) {
-	for _, panel := range []string{"cpanel", "plain"} {
+	for _, panel := range []string{"cpanel", "plain", "nginx"} {
 		t.Run(panel, func(t *testing.T) { f(t, StartFor(t, Spec{Panel: panel, Log: testLog{t}})) })
 	}
 }
@@ -55,7 +55,7 @@ func TestEverySiteAnswersOverHTTP(t *testing.T) {
 		for _, a := range b.Accounts() {
 			for _, s := range a.Sites {
 				for _, host := range s.Domains {
-					if len(s.Listen) == 1 {
+					if !slices.ContainsFunc(s.Listen, func(l string) bool { return strings.HasPrefix(l, "https:") }) {
 						continue
 					}
 					secure++
@@ -64,7 +64,7 @@ func TestEverySiteAnswersOverHTTP(t *testing.T) {
 					}
 				}
 				for _, host := range s.Domains {
-					if code, _, err := b.Get(ctx, host, "/"); err != nil || code != http.StatusOK {
+					if code, _, err := b.Visit(ctx, host, "/"); err != nil || code != http.StatusOK {
 						t.Errorf("GET http://%s/: %d, %v, want 200", host, code, err)
 					}
 				}
@@ -72,12 +72,12 @@ func TestEverySiteAnswersOverHTTP(t *testing.T) {
 					"/css/print%20style.css", "/img/%C3%A9t%C3%A9.jpg", "/it's%20%22quoted%22.txt", "/%E5%90%8D%E5%89%8D.html",
 					"/latest.jpg", "/downloads/catalogue.pdf", "/team/notes.txt", "/members/", "/wp/no/such/page",
 				} {
-					if code, _, err := b.Get(ctx, s.Name, p); err != nil || code != http.StatusOK {
+					if code, _, err := b.Visit(ctx, s.Name, p); err != nil || code != http.StatusOK {
 						t.Errorf("GET http://%s%s: %d, %v, want 200", s.Name, p, code, err)
 					}
 				}
 				for _, p := range []string{"/.env", "/backup.sql", "/.htaccess"} {
-					if code, _, err := b.Get(ctx, s.Name, p); err != nil || code != http.StatusForbidden {
+					if code, _, err := b.Visit(ctx, s.Name, p); err != nil || code != http.StatusForbidden {
 						t.Errorf("GET http://%s%s: %d, %v, want 403", s.Name, p, code, err)
 					}
 				}
@@ -95,10 +95,10 @@ func TestPHPAndCGIRunAsTheAccount(t *testing.T) {
 		for _, a := range b.Accounts() {
 			s := a.Sites[0]
 			want := fmt.Sprintf("%s served as uid %d\n", s.Name, a.UID)
-			if code, body, err := b.Get(ctx, s.Name, "/info.php"); err != nil || code != 200 || body != want {
+			if code, body, err := b.Visit(ctx, s.Name, "/info.php"); err != nil || code != 200 || body != want {
 				t.Errorf("GET http://%s/info.php: %d %q, %v, want %q", s.Name, code, body, err, want)
 			}
-			if len(s.CGI) == 0 {
+			if !slices.Contains(s.CGI, s.DocRoot+"/cgi-bin") {
 				continue
 			}
 			want = fmt.Sprintf("cgi as uid %d\n", a.UID)
@@ -372,15 +372,19 @@ func TestTheWebServerStopsAndStarts(t *testing.T) {
 	})
 }
 
-func TestApacheItselfListsEverySite(t *testing.T) {
+func TestTheWebServerItselfListsEverySite(t *testing.T) {
 	panels(t, func(t *testing.T, b *Box) {
-		out, err := b.Run(t.Context(), "set +u; [ ! -f /etc/apache2/envvars ] || . /etc/apache2/envvars; apache2 -t -D DUMP_VHOSTS")
+		list := "set +u; [ ! -f /etc/apache2/envvars ] || . /etc/apache2/envvars; apache2 -t -D DUMP_VHOSTS"
+		if b.Panel == "nginx" {
+			list = "nginx -T"
+		}
+		out, err := b.Run(t.Context(), list)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range b.Sites() {
 			if !slices.Contains(strings.Fields(out), s.Host) {
-				t.Errorf("Apache does not know %q", s.Host)
+				t.Errorf("the web server does not know %q", s.Host)
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path"
 	"strconv"
@@ -104,10 +105,15 @@ func (b *Box) writeImage(out io.Writer, binary string) error {
 		m.as(0, 0)
 		m.dir(base, 0o711)
 	}
-	if w.panel == "cpanel" {
+	switch {
+	case w.panel == "cpanel":
 		w.writeCPanel(m, b.phpv)
-	} else {
-		w.writePlain(m, b.phpv)
+	case w.nginx:
+		w.writeNginx(m)
+		w.writePools(m, b.phpv)
+	default:
+		w.writePlain(m)
+		w.writePools(m, b.phpv)
 	}
 	for i, a := range w.accounts {
 		w.writeHome(m, a, i)
@@ -154,10 +160,6 @@ users:x:100:
 		group += "www-data:x:33:\nnogroup:x:65534:\n"
 	}
 	shadow := "root:*:19700:0:99999:7:::\n"
-	addr := strings.TrimSuffix(w.listen(), ":80")
-	if addr == "" {
-		addr = "127.0.0.1"
-	}
 	hosts := "127.0.0.1 localhost\n127.0.0.1 box\n"
 	for _, a := range w.accounts {
 		id := strconv.Itoa(a.uid)
@@ -165,7 +167,7 @@ users:x:100:
 		group += a.name + ":x:" + id + ":\n"
 		shadow += a.name + ":!:19700:0:99999:7:::\n"
 		for _, s := range a.sites {
-			hosts += addr + " " + strings.Join(s.domains(), " ") + "\n"
+			hosts += netip.AddrFrom4(w.dials(s.host)).String() + " " + strings.Join(s.domains(), " ") + "\n"
 		}
 	}
 	m.system("/etc/passwd", 0o644, passwd)
@@ -175,7 +177,7 @@ users:x:100:
 	m.system("/etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
 	m.system("/etc/hosts", 0o644, hosts)
 	m.system("/etc/hostname", 0o644, "box\n")
-	for _, d := range []string{"/etc/php", "/var/log/apache2", "/var/www/html", "/run/apache2", "/run/php", "/run/lock"} {
+	for _, d := range []string{"/etc/php", "/var/log/apache2", "/var/log/nginx", "/var/www/html", "/run/apache2", "/run/php", "/run/lock"} {
 		m.root(d)
 	}
 	for _, d := range []string{"/var/tmp", "/var/mail"} {
@@ -188,7 +190,7 @@ users:x:100:
 
 // rc is what the interactive shell reads.
 func (w *world) rc() string {
-	return `PS1='\[\e[1;33m\]box:` + w.panel + `\[\e[0m\] \w# '
+	return `PS1='\[\e[1;33m\]box:` + w.shape() + `\[\e[0m\] \w# '
 alias ls='ls --color=auto' ll='ls -la --color=auto'
 sites() { # every site and what it answers
 	while read -r ip host _; do
@@ -201,7 +203,7 @@ sites() { # every site and what it answers
 	done </etc/hosts
 }
 cat <<'END'
-This is a throw-away ` + w.panel + ` server with ` + strconv.Itoa(len(w.accounts)) + ` accounts. Nothing here touches the machine around it.
+This is a throw-away ` + w.shape() + ` server with ` + strconv.Itoa(len(w.accounts)) + ` accounts. Nothing here touches the machine around it.
   sites             what every site answers
   rightful check    what is wrong and whom it harms
   exit              ends the server and all of it

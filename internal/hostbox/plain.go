@@ -26,7 +26,7 @@ MaxRequestWorkers 50
 `
 
 // writePlain writes the web configuration as Debian lays it out.
-func (w *world) writePlain(m *image, phpv string) {
+func (w *world) writePlain(m *image) {
 	const etc = "/etc/apache2"
 	m.system(etc+"/envvars", 0o644, `unset HOME
 export APACHE_RUN_USER=www-data
@@ -94,11 +94,12 @@ IncludeOptional sites-enabled/*.conf
 	m.system(etc+"/mods-available/dir.conf", 0o644, "DirectoryIndex index.html index.php\n")
 	m.root(etc + "/mods-enabled")
 	m.root(etc + "/conf-enabled")
-	for _, name := range modules() {
+	for _, name := range append(modules(), "fcgid") {
 		m.system(etc+"/mods-available/"+name+".load", 0o644, loadModule(name))
 		m.link(etc+"/mods-enabled/"+name+".load", "../mods-available/"+name+".load")
 	}
-	for _, name := range []string{"mpm_event", "mime", "dir"} {
+	m.system(etc+"/mods-available/fcgid.conf", 0o644, "FcgidIPCDir ${APACHE_RUN_DIR}/fcgid\nFcgidProcessTableFile ${APACHE_RUN_DIR}/fcgid_shm\n")
+	for _, name := range []string{"mpm_event", "mime", "dir", "fcgid"} {
 		m.link(etc+"/mods-enabled/"+name+".conf", "../mods-available/"+name+".conf")
 	}
 	m.system(etc+"/suexec/www-data", 0o644, "/home\npublic_html/cgi-bin\n")
@@ -112,28 +113,60 @@ IncludeOptional sites-enabled/*.conf
 	for _, a := range w.accounts {
 		for _, s := range a.sites {
 			text := w.plainHost(a, s)
-			if s.tls {
+			switch {
+			case s.moved:
+				text = strings.Replace(text, "\tErrorLog", "\tRedirect permanent / https://"+s.host+"/\n\tErrorLog", 1) + secure(text, "\t")
+			case s.tls:
 				text += secure(text, "\t")
 			}
 			m.system(etc+"/sites-available/"+s.host+".conf", 0o644, text)
 			m.link(etc+"/sites-enabled/"+s.host+".conf", "../sites-available/"+s.host+".conf")
 		}
 	}
+}
+
+// shape is the name of the kind of server.
+func (w *world) shape() string {
+	if w.nginx {
+		return "nginx"
+	}
+	return w.panel
+}
+
+// writePools writes PHP-FPM's configuration as Debian lays it out.
+func (w *world) writePools(m *image, phpv string) {
 	fpm := "/etc/php/" + phpv + "/fpm"
 	m.system(fpm+"/php.ini", 0o644, "expose_php = Off\n")
 	m.system(fpm+"/php-fpm.conf", 0o644, fpmMain(fpm+"/pool.d"))
 	for _, a := range w.accounts {
+		if a.fcgid {
+			continue
+		}
 		m.system(fpm+"/pool.d/"+a.name+".conf", 0o644, w.pool(a))
 	}
 }
 
 func (w *world) plainHost(a *account, s *site) string {
-	t := "<VirtualHost *:80>\n\tServerName " + s.host + "\n"
+	t := "<VirtualHost"
+	for _, l := range w.listens(s) {
+		if l[0] == ':' {
+			l = "*" + l
+		}
+		t += " " + l
+	}
+	t += ">\n\tServerName " + s.host + "\n"
 	t += "\tServerAlias " + strings.Join(s.domains()[1:], " ") + "\n"
 	t += fmt.Sprintf("\tDocumentRoot %q\n", s.docroot)
-	t += "\t<FilesMatch \"\\.php$\">\n\t\tSetHandler \"proxy:unix:" + a.socket() + "|fcgi://localhost\"\n\t</FilesMatch>\n"
-	if a.cgi {
+	handler := "\"proxy:unix:" + a.socket() + "|fcgi://localhost\""
+	if a.fcgid {
+		handler = "fcgid-script\n\t\tOptions +ExecCGI"
+		t += "\tFcgidWrapper " + a.fcgiBin() + "/php-wrapper .php\n"
+	}
+	t += "\t<FilesMatch \"\\.php$\">\n\t\tSetHandler " + handler + "\n\t</FilesMatch>\n"
+	if w.suexec(a) {
 		t += "\tSuexecUserGroup " + a.name + " " + a.name + "\n"
+	}
+	if a.cgi {
 		t += fmt.Sprintf("\tScriptAlias /cgi-bin/ %q\n", s.docroot+"/cgi-bin/")
 	}
 	t += "\tErrorLog ${APACHE_LOG_DIR}/" + s.host + "-error.log\n"
@@ -169,9 +202,13 @@ func (w *world) startWeb(phpv string) string {
 php-fpm` + phpv + ` --php-ini ` + cpanelPHP + `/php.ini --fpm-config ` + cpanelPHP + `/php-fpm.conf >/dev/null
 httpd -k start`
 	}
-	return `mkdir -p /run/php /run/apache2
+	fpm := `mkdir -p /run/php /run/apache2
 php-fpm` + phpv + ` --php-ini /etc/php/` + phpv + `/fpm/php.ini --fpm-config /etc/php/` + phpv + `/fpm/php-fpm.conf >/dev/null
-set +u
+`
+	if w.nginx {
+		return fpm + "nginx"
+	}
+	return fpm + `set +u
 . /etc/apache2/envvars
 apache2 -k start`
 }

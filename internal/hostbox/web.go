@@ -21,7 +21,15 @@ const maxBody = 1 << 20
 // maxStart is how long Apache may take to start.
 const maxStart = 30 * time.Second
 
-// StartWeb starts PHP-FPM and Apache. Both have their sockets when it returns.
+// pidFiles are those of the web server and of PHP-FPM.
+func (w *world) pidFiles() []string {
+	if w.nginx {
+		return []string{"/run/nginx.pid", "/run/php/fpm.pid"}
+	}
+	return []string{"/run/apache2/apache2.pid", "/run/php/fpm.pid"}
+}
+
+// StartWeb starts PHP-FPM and the web server. Both have their sockets when it returns.
 func (b *Box) StartWeb(ctx context.Context) error {
 	if _, err := b.Run(ctx, b.world.startWeb(b.phpv)); err != nil {
 		return err
@@ -33,31 +41,31 @@ func (b *Box) StartWeb(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		pid, err := os.ReadFile(b.PathInHost("/run/apache2/apache2.pid"))
+		pid, err := os.ReadFile(b.PathInHost(b.world.pidFiles()[0]))
 		if err == nil && len(pid) > 0 {
-			conn, err := b.dial(80)
+			conn, err := b.dial(b.world.addr, 80)
 			if err == nil {
 				return conn.Close()
 			}
 		}
 		select {
 		case <-ctx.Done():
-			log, _ := b.Run(context.WithoutCancel(ctx), "tail -n 5 /var/log/apache2/error*log")
-			return fmt.Errorf("wait for Apache: %w: %s", ctx.Err(), log)
+			log, _ := b.Run(context.WithoutCancel(ctx), "tail -n 5 /var/log/*/error*log")
+			return fmt.Errorf("wait for the web server: %w: %s", ctx.Err(), log)
 		case <-tick.C:
 		}
 	}
 }
 
-// StopWeb ends Apache and PHP-FPM and waits for the end of both.
+// StopWeb ends the web server and PHP-FPM and waits for the end of both.
 func (b *Box) StopWeb(ctx context.Context) error {
 	_, err := b.Run(ctx, `
-for f in /run/apache2/apache2.pid /run/php/fpm.pid; do
+for f; do
 	pid=$(cat "$f" 2>/dev/null) || continue
 	kill "$pid" 2>/dev/null || continue
 	tail --pid="$pid" --sleep-interval=0.02 --follow /dev/null
 	rm -f "$f"
-done`)
+done`, b.world.pidFiles()...)
 	return err
 }
 
@@ -91,8 +99,10 @@ func (b *Box) get(ctx context.Context, url string, port int) (status int, body s
 	transport := &http.Transport{
 		DisableKeepAlives:  true,
 		DisableCompression: true,
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return b.dial(port) },
-		TLSClientConfig:    &tls.Config{RootCAs: b.trust},
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return b.dial(b.world.dials(req.URL.Hostname()), port)
+		},
+		TLSClientConfig: &tls.Config{RootCAs: b.trust},
 	}
 	client := &http.Client{
 		Transport:     transport,
@@ -108,7 +118,16 @@ func (b *Box) get(ctx context.Context, url string, port int) (status int, body s
 	return resp.StatusCode, string(text), err
 }
 
-// StatusAll asks every site for its front page and returns the status by host name: 0 where there was no answer.
+// Visit is Get as a browser does it: a redirect to the same host over TLS is followed.
+func (b *Box) Visit(ctx context.Context, host, path string) (status int, body string, err error) {
+	status, body, err = b.Get(ctx, host, path)
+	if s := b.world.hosts[host]; err == nil && status == http.StatusMovedPermanently && s != nil && s.moved {
+		return b.GetTLS(ctx, host, path)
+	}
+	return status, body, err
+}
+
+// StatusAll visits the front page of every site and returns the status by host name: 0 where there was no answer.
 func (b *Box) StatusAll(ctx context.Context) map[string]int {
 	sites := b.Sites()
 	codes := make([]int, len(sites))
@@ -118,7 +137,7 @@ func (b *Box) StatusAll(ctx context.Context) map[string]int {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			codes[i], _, _ = b.Get(ctx, s.Host, s.Path)
+			codes[i], _, _ = b.Visit(ctx, s.Host, s.Path)
 		})
 	}
 	wg.Wait()
@@ -129,8 +148,8 @@ func (b *Box) StatusAll(ctx context.Context) map[string]int {
 	return all
 }
 
-// dial connects to a port of the web server's address inside the box.
-func (b *Box) dial(port int) (conn net.Conn, err error) {
+// dial connects to an address inside the box.
+func (b *Box) dial(addr [4]byte, port int) (conn net.Conn, err error) {
 	err = b.inNet(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -139,7 +158,7 @@ func (b *Box) dial(port int) (conn net.Conn, err error) {
 		// A socket belongs to the namespace of its birth: from here on any thread may use it.
 		f := os.NewFile(uintptr(fd), "box")
 		defer f.Close()
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: b.world.addr}); err != nil {
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: addr}); err != nil {
 			return os.NewSyscallError("connect", err)
 		}
 		conn, err = net.FileConn(f)
@@ -177,9 +196,6 @@ func loopbackUp(public [4]byte) error {
 	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
 		return fmt.Errorf("SIOCSIFFLAGS: %w", err)
-	}
-	if public[0] == 127 {
-		return nil
 	}
 	alias, err := unix.NewIfreq("lo:1")
 	if err != nil {

@@ -2,6 +2,7 @@ package hostbox
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -14,7 +15,10 @@ const firstUID = 20001
 // A world is what a box of some size holds, before any of it is written: who lives there, and which sites they have.
 type world struct {
 	panel    string
-	addr     [4]byte // where the web server is asked
+	nginx    bool    // a plain server with nginx in Apache's place
+	addr     [4]byte // where most sites are asked
+	public   [4]byte // an address besides those of the loopback
+	hosts    map[string]*site
 	web      rightful.Identity
 	webUser  string
 	webGroup string
@@ -28,6 +32,7 @@ type account struct {
 	home  string
 	sites []*site
 	cgi   bool // it has CGI scripts, run by suEXEC
+	fcgid bool // its PHP runs by mod_fcgid under suEXEC, and it has no pool
 }
 
 // A site's kind is cPanel's: main, sub or addon. A plain server makes no difference between them.
@@ -41,6 +46,9 @@ type site struct {
 	linkTo  string // where docroot is a link: its target, relative to the docroot's directory
 	variant int    // of the contents
 	tls     bool   // it answers on port 443 too
+	moved   bool   // port 80 only redirects to 443
+	own     bool   // it has the public address to itself
+	both    bool   // it answers on the public address too
 }
 
 var names = [...]string{
@@ -48,14 +56,19 @@ var names = [...]string{
 }
 
 func newWorld(panel string, n int) *world {
-	w := &world{panel: panel}
+	w := &world{panel: panel, hosts: map[string]*site{}}
+	if panel == "nginx" {
+		w.panel, w.nginx = "plain", true
+	}
 	switch panel {
 	case "cpanel":
 		w.addr = [4]byte{192, 0, 2, 10}
+		w.public = w.addr
 		w.webUser, w.webGroup = "nobody", "nobody"
 		w.web = rightful.Identity{UID: 99, GIDs: []uint32{99}}
 	default:
 		w.addr = [4]byte{127, 0, 0, 1}
+		w.public = [4]byte{192, 0, 2, 20}
 		w.webUser, w.webGroup = "www-data", "www-data"
 		w.web = rightful.Identity{UID: 33, GIDs: []uint32{33}}
 	}
@@ -64,13 +77,23 @@ func newWorld(panel string, n int) *world {
 		if i < len(names) {
 			name = names[i]
 		}
-		w.accounts = append(w.accounts, newAccount(panel, name, i))
+		a := newAccount(w.panel, name, i)
+		if w.nginx {
+			a.cgi, a.fcgid = false, false
+		}
+		w.accounts = append(w.accounts, a)
+		for _, s := range a.sites {
+			for _, d := range s.domains() {
+				w.hosts[d] = s
+			}
+		}
 	}
 	return w
 }
 
 func newAccount(panel, name string, i int) *account {
 	a := &account{panel: panel, name: name, uid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
+	a.fcgid = panel == "plain" && name == "kim"
 	if name == "dave" {
 		a.home, a.cgi = "/home2/"+name, false // suEXEC stays below /home
 	}
@@ -91,6 +114,7 @@ func newAccount(panel, name string, i int) *account {
 		addon("alice-shop", a.home+"/alice-shop.example")
 	case "bob":
 		sub("album", a.home+"/public_html/my site")
+		main.own, a.sites[1].both = panel == "plain", panel == "plain"
 	case "erin":
 		sub("dev", a.home+"/sites/dev")
 	case "frank":
@@ -101,6 +125,10 @@ func newAccount(panel, name string, i int) *account {
 		main.parked = []string{"grace-parked.example"}
 		if panel == "plain" {
 			sub("archive", "/srv/www/grace-archive")
+		}
+	case "heidi":
+		if panel == "plain" {
+			main.tls, main.moved = true, true
 		}
 	case "ivan":
 		sub("forum", a.home+"/public_html/forum")
@@ -142,7 +170,13 @@ func (s *site) domains() []string {
 }
 
 // suexec reports whether the account's virtual hosts name it to suEXEC.
-func (w *world) suexec(a *account) bool { return a.cgi || w.panel == "cpanel" }
+func (w *world) suexec(a *account) bool { return a.cgi || a.fcgid || w.panel == "cpanel" }
+
+// oldCGI reports whether the account has a directory of CGI scripts, be it one from which nothing is run any more.
+func (a *account) oldCGI() bool { return a.cgi || a.name == "carol" }
+
+// fcgiBin is the directory of the wrapper that mod_fcgid starts PHP by.
+func (a *account) fcgiBin() string { return a.home + "/fcgi-bin" }
 
 // socket is where the account's PHP-FPM pool listens.
 func (a *account) socket() string { return "/run/php/" + a.name + ".sock" }
@@ -170,13 +204,26 @@ func (w *world) truth() []rightful.Account {
 			site := rightful.Site{
 				Name: s.host, Domains: s.domains(), DocRoot: s.docroot, Web: w.web,
 				PHP:    rightful.PHP{Handler: "fpm", Identity: id},
-				Listen: []string{"http://" + w.listen()},
+				Server: "apache",
+			}
+			if w.nginx {
+				site.Server = "nginx"
+			}
+			for _, l := range w.listens(s) {
+				if s.moved && w.nginx {
+					continue // a server that only redirects has no document root
+				}
+				site.Listen = append(site.Listen, "http://"+l)
 			}
 			if s.tls {
 				site.Listen = append(site.Listen, "https://"+strings.TrimSuffix(w.listen(), "80")+"443")
 			}
+			if a.fcgid {
+				site.PHP.Handler = "fcgid"
+				site.CGI = []string{a.fcgiBin()}
+			}
 			if a.cgi {
-				site.CGI = []string{s.docroot + "/cgi-bin"}
+				site.CGI = append(site.CGI, s.docroot+"/cgi-bin")
 			}
 			site.CGIAs = w.web
 			if w.suexec(a) {
@@ -189,7 +236,27 @@ func (w *world) truth() []rightful.Account {
 	return all
 }
 
-// listen is the address of the virtual hosts, as address:port; an empty address means any.
+// listens are the addresses of a site on port 80.
+func (w *world) listens(s *site) []string {
+	public := netip.AddrFrom4(w.public).String() + ":80"
+	switch {
+	case s.own:
+		return []string{public}
+	case s.both:
+		return []string{w.listen(), public}
+	}
+	return []string{w.listen()}
+}
+
+// dials is where a host is asked.
+func (w *world) dials(host string) [4]byte {
+	if s := w.hosts[host]; s != nil && s.own {
+		return w.public
+	}
+	return w.addr
+}
+
+// listen is the address of most virtual hosts, as address:port; an empty address means any.
 func (w *world) listen() string {
 	if w.panel == "cpanel" {
 		return fmt.Sprintf("%d.%d.%d.%d:80", w.addr[0], w.addr[1], w.addr[2], w.addr[3])

@@ -108,7 +108,15 @@ func (r *reader) webIdentity(cpanel bool, workers []web.Worker) {
 // serve fills in who serves a virtual host: the web identity, PHP and CGI. The document root and names are the caller's.
 func (r *reader) serve(site *rightful.Site, c *web.ApacheConfig, v *web.VHost) {
 	assigned := r.serveWeb(site, c, v)
-	site.PHP = r.php(c, v, site.Web, site.CGIAs, assigned)
+	h := c.PHP(v)
+	site.PHP = r.php(h, site.Web, site.CGIAs, assigned)
+	// mod_fcgid starts PHP by a program in a directory that is for nothing else, and suEXEC is as strict about it.
+	switch dir := path.Dir(h.Wrapper); path.Base(dir) {
+	case "fcgi-bin", "cgi-bin", "fcgi":
+		if path.IsAbs(dir) && !SystemDir(dir) {
+			site.CGI = addNames(site.CGI, dir)
+		}
+	}
 }
 
 // serveWeb does so but for PHP. It returns "itk" or "ruid2" where the worker itself takes another identity.
@@ -157,8 +165,7 @@ func (r *reader) serveWeb(site *rightful.Site, c *web.ApacheConfig, v *web.VHost
 	return assigned
 }
 
-func (r *reader) php(c *web.ApacheConfig, v *web.VHost, as, cgi rightful.Identity, assigned string) rightful.PHP {
-	h := c.PHP(v)
+func (r *reader) php(h web.PHPHandler, as, cgi rightful.Identity, assigned string) rightful.PHP {
 	switch h.Kind {
 	case "fpm":
 		return r.fpm(h.Backend, h.File, h.Line, as)

@@ -15,6 +15,8 @@ type PHPHandler struct {
 	// ByPath is set where requests go to the backend by their path (ProxyPass): the web server then never looks at the
 	// file, and only the backend's identity counts.
 	ByPath bool
+	// Wrapper is the program that mod_fcgid starts PHP by, or "".
+	Wrapper string
 	File   string
 	Line   int
 }
@@ -34,11 +36,18 @@ func (c *ApacheConfig) PHP(v *VHost) PHPHandler {
 	case w.engineOff:
 		return PHPHandler{Kind: "none", File: w.off.File, Line: w.off.Line}
 	case w.set.Kind != "":
-		return w.set
+		return w.wrapped(w.set)
 	case w.added.Kind != "":
-		return w.added
+		return w.wrapped(w.added)
 	}
 	return PHPHandler{Kind: "none"}
+}
+
+func (w *phpWalk) wrapped(h PHPHandler) PHPHandler {
+	if h.Kind == "fcgid" {
+		h.Wrapper = w.wrapper
+	}
+	return h
 }
 
 type phpWalk struct {
@@ -51,6 +60,7 @@ type phpWalk struct {
 	off       Directive
 	engineOff bool
 	suphp     bool
+	wrapper   string
 	actions   map[string]bool // handlers that an Action hands to a CGI program
 }
 
@@ -94,6 +104,10 @@ func (w *phpWalk) walk(body []Directive, rank int) {
 			}
 		case "action":
 			w.actions[strings.ToLower(d.Arg(0))] = true
+		case "fcgidwrapper":
+			if suffix := d.Arg(1); suffix == "" || suffix == ".php" || strings.EqualFold(suffix, "virtual") {
+				w.wrapper, _ = cutWord(d.Arg(0)) // arguments may follow
+			}
 		case "suphp_engine":
 			w.suphp = strings.EqualFold(d.Arg(0), "on")
 		case "php_admin_flag", "php_flag", "php_admin_value", "php_value":

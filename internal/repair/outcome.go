@@ -316,6 +316,9 @@ func parseOutcome(f interface {
 func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph phase, r result)) error {
 	switch kind {
 	case recHeader:
+		if o.Version != 0 {
+			return errDamagedOutcome // a second one
+		}
 		if err := json.Unmarshal(body, &o.outcomeHeader); err != nil || o.Version < 1 || o.Changes < 0 || o.Changes > maxChanges {
 			return errDamagedOutcome
 		}

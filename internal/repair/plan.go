@@ -260,6 +260,9 @@ func readPlan(f *os.File) (*Plan, error) {
 		}
 		switch kind {
 		case recHeader:
+			if p.Version != 0 {
+				return nil, ErrDamagedPlan // a second one
+			}
 			if err := json.Unmarshal(body, &p.PlanHeader); err != nil {
 				return nil, fmt.Errorf("header: %w", ErrDamagedPlan)
 			}

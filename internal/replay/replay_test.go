@@ -174,6 +174,11 @@ func (s *server) rightful(args ...string) *answer {
 	return s.say(s.Command(s.t.Context(), "rightful", append([]string{"--json"}, args...)...))
 }
 
+// outside prepares rightful to run on the machine, not in the box.
+func (s *server) outside(args ...string) *exec.Cmd {
+	return exec.CommandContext(s.t.Context(), os.Getenv(binaryEnv), args...)
+}
+
 // say runs a command that prints JSON lines, of which the last is the summary.
 func (s *server) say(cmd *exec.Cmd) *answer {
 	s.t.Helper()
@@ -304,14 +309,14 @@ func head(text string, n int) string {
 // eventually polls until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(100 * time.Microsecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("after a minute still not so: %s", what)
+			t.Fatalf("after 20 s still not so: %s", what)
 		}
 	}
 }

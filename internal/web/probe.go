@@ -39,13 +39,23 @@ const (
 	ClassServed               // 2xx, 3xx, 401
 )
 
+func classNames() []string { return []string{"none", "error", "refused", "served"} }
+
 // String is the class's name.
-func (c Class) String() string {
-	return [...]string{"none", "error", "refused", "served"}[min(c, ClassServed)]
-}
+func (c Class) String() string { return classNames()[min(c, ClassServed)] }
 
 // MarshalText implements encoding.TextMarshaler.
 func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Class) UnmarshalText(b []byte) error {
+	i := slices.Index(classNames(), string(b))
+	if i < 0 {
+		return fmt.Errorf("unknown class of answer %q", b)
+	}
+	*c = Class(i)
+	return nil
+}
 
 // ClassOf sorts a status; 0 is no answer.
 func ClassOf(status int) Class {

@@ -20,6 +20,8 @@ type Server struct {
 	dir  string
 	root int // O_PATH
 	proc int // O_PATH on /proc/self/fd, the way to attributes of an O_PATH descriptor
+	// xattrat: the kernel has listxattrat(2).
+	xattrat bool
 }
 
 // maxLinks is the kernel's own limit on links in one resolution.
@@ -41,7 +43,7 @@ func OpenServer(dir string) (*Server, error) {
 		unix.Close(root)
 		return nil, err
 	}
-	return &Server{dir: abs, root: root, proc: proc}, nil
+	return &Server{dir: abs, root: root, proc: proc, xattrat: haveListxattrat(root)}, nil
 }
 
 func openProc() (int, error) {

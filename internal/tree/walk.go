@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"runtime"
@@ -151,9 +152,20 @@ func (d *Dir) Peek(name string) (rightful.Meta, Stat, error) {
 	return m, n.Stat, err
 }
 
+// nameRef is a name in an arena. key is its first eight bytes, which nearly always tell what comes first.
 type nameRef struct {
+	key uint64
 	off uint32
 	len uint16
+}
+
+func keyOf(name []byte) uint64 {
+	if len(name) >= 8 {
+		return binary.BigEndian.Uint64(name)
+	}
+	var b [8]byte // no name holds a NUL, so that a shorter one comes first
+	copy(b[:], name)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // subdir is a subdirectory to enter, and the inode that it was when it was met.
@@ -181,24 +193,28 @@ type walker struct {
 	rel   []byte // the path of the deepest directory, which those above it are the beginning of
 	entry Entry
 	stx   unix.Statx_t
-	attrs bool // read ACLs and capabilities
-	here  bool // this thread has its own working directory, so that attributes can be read by name
+	empty [1]byte // a name that is none
+	attrs bool    // read ACLs and capabilities
+	raw   bool    // bypass the scheduler: see walker.call
+	here  bool    // this thread has its own working directory, so that attributes can be read by name
 	xbuf  []byte
 	many  bool // several device numbers within one mount
 }
 
 // Walk visits everything below the base, the base included, depth first and in an order that depends on names alone.
-// With attrs set, ACLs and capabilities are read too. It runs the visitor on a thread of its own, from one goroutine.
+// With attrs set, ACLs and capabilities are read too. It runs the visitor from one goroutine of its own.
 // The error is the visitor's or the context's; everything else goes to Visitor.Fail.
 func (b *Base) Walk(ctx context.Context, v Visitor, attrs bool) error {
 	done := make(chan error, 1)
 	go func() {
-		// Reading an attribute by its name alone costs a third of going through /proc, but the name is relative to
-		// the working directory. So this thread gets one of its own and is thrown away afterwards: the goroutine ends
-		// without unlocking.
-		w := &walker{b: b, v: v, ctx: ctx, attrs: attrs, dents: make([]byte, 64<<10), many: b.manyDevs()}
+		w := &walker{b: b, v: v, ctx: ctx, attrs: attrs, raw: b.local, dents: make([]byte, 64<<10), many: b.manyDevs()}
 		if attrs {
 			w.xbuf = make([]byte, 4<<10)
+		}
+		if attrs && !b.s.xattrat {
+			// Reading an attribute by its name alone costs a third of going through /proc, but before Linux 6.13 the
+			// name is relative to the working directory. So this thread gets one of its own and is thrown away
+			// afterwards: the goroutine ends without unlocking.
 			runtime.LockOSThread()
 			w.here = unix.Unshare(unix.CLONE_FS) == nil
 		}
@@ -222,7 +238,7 @@ func (w *walker) run() error {
 	*e = Entry{Stat: st, w: w}
 	if w.attrs {
 		// The base has no name here: read its attributes through /proc.
-		if err := e.readProc(fd); err != nil {
+		if e.acl, e.def, e.caps, err = w.b.s.attrsFD(fd, e.Kind == rightful.KindDir); err != nil {
 			w.v.Fail("", &Error{Op: "read attributes of", Path: w.b.path, Err: err})
 		}
 	}
@@ -245,7 +261,7 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 	d.names, d.arena, d.subs = d.names[:0], d.arena[:0], d.subs[:0]
 	defer func() {
 		if d.fd >= 0 {
-			unix.Close(d.fd)
+			w.close(d.fd)
 			d.fd = -1
 		}
 		if cap(d.arena) > 1<<20 { // do not keep what one odd directory needed
@@ -269,7 +285,7 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 		e := &w.entry
 		e.w, e.dir, e.Name = w, d, name
 		e.acl, e.def, e.caps = nil, nil, nil
-		if errno := w.statx(d.fd, rawName(d.arena[r.off:])); errno != 0 {
+		if errno := w.statx(d.fd, rawName(d.arena[r.off:]), unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); errno != 0 {
 			w.v.Fail(e.Rel(), &Error{Op: "stat", Path: rightful.JoinPath(w.b.path, e.Rel()), Err: errno})
 			continue
 		}
@@ -343,17 +359,18 @@ func (w *walker) sub(d *Dir, r subdir) error {
 		fail(CauseTooDeep, nil)
 		return nil
 	}
-	fd, err := openDir(d.fd, string(name))
-	if err != nil {
-		fail("", err)
+	fd, errno := w.open(d.fd, rawName(name)) // the arena keeps the NUL behind it
+	if errno != 0 {
+		fail("", errno)
 		return nil
 	}
-	st, err := statFD(fd)
-	if err != nil {
+	if errno := w.statx(fd, unsafe.Pointer(&w.empty), unix.AT_EMPTY_PATH); errno != 0 {
 		unix.Close(fd)
-		fail("", err)
+		fail("", errno)
 		return nil
 	}
+	var st Stat
+	st.from(&w.stx)
 	if st.Ino != r.ino {
 		unix.Close(fd)
 		fail(CauseChanged, nil)
@@ -387,16 +404,33 @@ func openDir(dir int, name string) (int, error) {
 	return fd, err
 }
 
+// open is openDir without allocating.
+func (w *walker) open(dir int, name unsafe.Pointer) (int, unix.Errno) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
+	fd, e := w.call(unix.SYS_OPENAT, uintptr(dir), uintptr(name), flags|unix.O_NOATIME, 0, 0)
+	if e == unix.EPERM {
+		fd, e = w.call(unix.SYS_OPENAT, uintptr(dir), uintptr(name), flags, 0, 0)
+	}
+	return int(fd), e
+}
+
+func (w *walker) close(fd int) { w.call(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0) }
+
 // list reads all names of a directory, sorted by bytes.
 func (w *walker) list(d *Dir) error {
 	for {
-		n, err := unix.Getdents(d.fd, w.dents)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			slices.SortFunc(d.names, func(a, b nameRef) int { return bytes.Compare(a.bytes(d.arena), b.bytes(d.arena)) })
-			return err
+		n, e := w.call(unix.SYS_GETDENTS64, uintptr(d.fd), uintptr(rawName(w.dents)), uintptr(len(w.dents)), 0, 0)
+		if e != 0 || n == 0 {
+			slices.SortFunc(d.names, func(a, b nameRef) int {
+				if a.key != b.key {
+					return cmp.Compare(a.key, b.key)
+				}
+				return bytes.Compare(a.bytes(d.arena), b.bytes(d.arena))
+			})
+			if e != 0 {
+				return e
+			}
+			return nil
 		}
 		for buf := w.dents[:n]; len(buf) > 0; {
 			// struct linux_dirent64: ino u64, off s64, reclen u16, type u8, name.
@@ -406,99 +440,70 @@ func (w *walker) list(d *Dir) error {
 			if string(name) == "." || string(name) == ".." {
 				continue
 			}
-			d.names = append(d.names, nameRef{uint32(len(d.arena)), uint16(len(name))})
+			d.names = append(d.names, nameRef{keyOf(name), uint32(len(d.arena)), uint16(len(name))})
 			d.arena = append(append(d.arena, name...), 0)
 		}
 	}
 }
 
-// statx stats one name without allocating. On local file systems it bypasses the scheduler, which halves the cost of
-// a call; elsewhere it must not, since a call that hangs would take a processor with it.
-func (w *walker) statx(dir int, name unsafe.Pointer) unix.Errno {
+// call makes a system call. On local file systems it bypasses the scheduler, which halves the cost of one that several
+// threads make all the time; elsewhere it must not, since a call that hangs would take a processor with it.
+//
+//go:uintptrescapes
+func (w *walker) call(trap, a1, a2, a3, a4, a5 uintptr) (r uintptr, e unix.Errno) {
 	for {
-		var e unix.Errno
-		const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
-		if w.b.local {
-			_, _, e = unix.RawSyscall6(unix.SYS_STATX, uintptr(dir), uintptr(name), flags, statxMask, uintptr(unsafe.Pointer(&w.stx)), 0)
+		if w.raw {
+			r, _, e = unix.RawSyscall6(trap, a1, a2, a3, a4, a5, 0)
 		} else {
-			_, _, e = unix.Syscall6(unix.SYS_STATX, uintptr(dir), uintptr(name), flags, statxMask, uintptr(unsafe.Pointer(&w.stx)), 0)
+			r, _, e = unix.Syscall6(trap, a1, a2, a3, a4, a5, 0)
 		}
-		if e != unix.EINTR {
-			return e
+		if e != unix.EINTR || trap == unix.SYS_CLOSE {
+			return r, e
 		}
 	}
+}
+
+// statx stats one name without allocating.
+func (w *walker) statx(dir int, name unsafe.Pointer, flags uintptr) unix.Errno {
+	_, e := w.call(unix.SYS_STATX, uintptr(dir), uintptr(name), flags, statxMask, uintptr(unsafe.Pointer(&w.stx)))
+	return e
 }
 
 // readAttrs reads ACLs and capabilities of the entry. One call that lists the names of all attributes finds out that
 // there is none, which is nearly always so.
 func (e *Entry) readAttrs() error {
 	w := e.w
-	if !w.here {
-		fd, err := openPath(e.dir.fd, string(e.Name))
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return e.readProc(fd)
-	}
-	name := unsafe.Pointer(unsafe.SliceData(e.Name)) // the arena keeps the NUL behind it
-	var n uintptr
-	for {
+	if w.here || w.b.s.xattrat {
+		name := unsafe.Pointer(unsafe.SliceData(e.Name)) // the arena keeps the NUL behind it
+		var n uintptr
 		var errno unix.Errno
-		if w.b.local {
-			n, _, errno = unix.RawSyscall(unix.SYS_LLISTXATTR, uintptr(name), uintptr(rawName(w.xbuf)), uintptr(len(w.xbuf)))
-		} else {
-			n, _, errno = unix.Syscall(unix.SYS_LLISTXATTR, uintptr(name), uintptr(rawName(w.xbuf)), uintptr(len(w.xbuf)))
-		}
-		switch errno {
-		case 0:
-		case unix.EINTR:
-			continue
-		case unix.ERANGE:
-			if len(w.xbuf) >= maxXattr {
-				return errno
+		for {
+			size := uintptr(len(w.xbuf))
+			if w.b.s.xattrat {
+				n, errno = w.call(sysListxattrat, uintptr(e.dir.fd), uintptr(name), unix.AT_SYMLINK_NOFOLLOW, uintptr(rawName(w.xbuf)), size)
+			} else {
+				n, errno = w.call(unix.SYS_LLISTXATTR, uintptr(name), uintptr(rawName(w.xbuf)), size, 0, 0)
+			}
+			if errno != unix.ERANGE || len(w.xbuf) >= maxXattr {
+				break
 			}
 			w.xbuf = make([]byte, maxXattr)
-			continue
-		case unix.EOPNOTSUPP:
+		}
+		switch {
+		case errno == unix.EOPNOTSUPP:
 			return nil
-		default:
+		case errno != 0:
 			return errno
-		}
-		break
-	}
-	if n == 0 {
-		return nil
-	}
-	for rest := w.xbuf[:n]; len(rest) > 0; {
-		attr := cstring(rest)
-		rest = rest[min(len(attr)+1, len(rest)):]
-		switch string(attr) {
-		case XattrACL, XattrDefault, XattrCaps:
-			fd, err := openPath(e.dir.fd, string(e.Name))
-			if err != nil {
-				return err
-			}
-			err = e.readProc(fd)
-			unix.Close(fd)
-			return err
+		case !listed(w.xbuf[:n]):
+			return nil
 		}
 	}
-	return nil
-}
-
-// readProc reads the attributes of what fd is open on.
-func (e *Entry) readProc(fd int) (err error) {
-	p := procPath(fd)
-	if e.acl, err = getxattr(p, XattrACL); err != nil {
+	fd, err := openPath(e.dir.fd, string(e.Name))
+	if err != nil {
 		return err
 	}
-	if e.Kind == rightful.KindDir {
-		if e.def, err = getxattr(p, XattrDefault); err != nil {
-			return err
-		}
-	}
-	e.caps, err = getxattr(p, XattrCaps)
+	defer unix.Close(fd)
+	e.acl, e.def, e.caps, err = w.b.s.attrsFD(fd, e.Kind == rightful.KindDir)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"unsafe"
 
 	"rightful"
 
@@ -104,21 +105,91 @@ func (s *Server) metaFD(fd int, st *Stat) (rightful.Meta, error) {
 	if st.Kind == rightful.KindSymlink {
 		return m, nil // a link has no ACL, and no capability that any kernel honours
 	}
-	p := procPath(fd)
-	acl, err := getxattr(p, XattrACL)
+	acl, def, caps, err := s.attrsFD(fd, st.Kind == rightful.KindDir)
 	if err != nil {
 		return m, err
 	}
-	var def []byte
-	if st.Kind == rightful.KindDir {
+	m.Caps = caps
+	return m, setACLs(&m, acl, def)
+}
+
+// attrsFD reads the attributes of what fd is open on. Nearly always there are none, which one call finds out.
+func (s *Server) attrsFD(fd int, dir bool) (acl, def, caps []byte, err error) {
+	var small [512]byte
+	for buf := small[:]; ; {
+		n, err := s.listFD(fd, buf)
+		switch err {
+		case nil:
+		case unix.EOPNOTSUPP:
+			return nil, nil, nil, nil
+		case unix.ERANGE:
+			if len(buf) >= maxXattr {
+				return nil, nil, nil, err
+			}
+			buf = make([]byte, maxXattr)
+			continue
+		case unix.EINTR:
+			continue
+		default:
+			return nil, nil, nil, err
+		}
+		if !listed(buf[:n]) {
+			return nil, nil, nil, nil
+		}
+		break
+	}
+	p := procPath(fd)
+	if acl, err = getxattr(p, XattrACL); err != nil {
+		return nil, nil, nil, err
+	}
+	if dir {
 		if def, err = getxattr(p, XattrDefault); err != nil {
-			return m, err
+			return nil, nil, nil, err
 		}
 	}
-	if m.Caps, err = getxattr(p, XattrCaps); err != nil {
-		return m, err
+	caps, err = getxattr(p, XattrCaps)
+	return acl, def, caps, err
+}
+
+// listFD lists the names of attributes of what fd is open on. From the directory of our descriptors it is one step;
+// from "/" it is four.
+func (s *Server) listFD(fd int, buf []byte) (int, error) {
+	if !s.xattrat {
+		return unix.Listxattr(procPath(fd), buf)
 	}
-	return m, setACLs(&m, acl, def)
+	var name [24]byte
+	strconv.AppendInt(name[:0], int64(fd), 10)
+	n, e := listxattrat(s.proc, rawName(name[:]), 0, buf)
+	if e != 0 {
+		return 0, e
+	}
+	return n, nil
+}
+
+// sysListxattrat is listxattrat(2), Linux 6.13. The number is the same everywhere.
+const sysListxattrat = 465
+
+func listxattrat(dir int, name unsafe.Pointer, flags uintptr, buf []byte) (int, unix.Errno) {
+	n, _, e := unix.Syscall6(sysListxattrat, uintptr(dir), uintptr(name), flags, uintptr(rawName(buf)), uintptr(len(buf)), 0)
+	return int(n), e
+}
+
+func haveListxattrat(dir int) bool {
+	_, e := listxattrat(dir, rawName([]byte{'.', 0}), 0, make([]byte, maxXattr))
+	return e != unix.ENOSYS && e != unix.EPERM // a filter of system calls may say EPERM for one it does not know
+}
+
+// listed reports whether there is an attribute among the names that Rightful may change.
+func listed(names []byte) bool {
+	for len(names) > 0 {
+		name := cstring(names)
+		switch string(name) {
+		case XattrACL, XattrDefault, XattrCaps:
+			return true
+		}
+		names = names[min(len(name)+1, len(names)):]
+	}
+	return false
 }
 
 // setACLs decodes raw attributes into m, dropping an access ACL that says no more than the mode.

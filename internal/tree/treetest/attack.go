@@ -71,9 +71,7 @@ func Attack(t testing.TB, uid int, dir string, steps ...string) (stop func() []i
 	cmd.ExtraFiles = []*os.File{theirStop, theirSay}
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Pdeathsig: syscall.SIGKILL,
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start attacker: %v", err)
 	}
@@ -92,7 +90,10 @@ func Attack(t testing.TB, uid int, dir string, steps ...string) (stop func() []i
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("attacker: %v\n%s", err, complaint.String())
 		}
-		json.Unmarshal(rest, &counts)
+		if err := json.Unmarshal(rest, &counts); err != nil {
+			t.Errorf("attacker's count %q: %v", rest, err)
+			counts = make([]int, len(steps))
+		}
 		return counts
 	}
 	t.Cleanup(func() { stop() })

@@ -14,6 +14,7 @@ import (
 // callNumbers gives the system calls that can be denied.
 var callNumbers = map[string]uint32{
 	"fchmodat2":         452,
+	"listxattrat":       465,
 	"name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT,
 	"open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"unshare":           unix.SYS_UNSHARE,

@@ -27,6 +27,7 @@ var permitted = map[string]struct {
 		"joins walk, policy and web into findings; read-only",
 	},
 	"internal/repair":  {[]string{".", "internal/tree", "internal/tree/edit"}, "the one writer; verification is handed to it"},
+	"internal/attack":  {nil, "attacks check and repair from outside, by tests only"},
 	"internal/config":  {nil, "plain structs"},
 	"internal/term":    {nil, "knows text, not what it is about"},
 	"internal/hostbox": {[]string{"."}, "judges the product from outside, so it must not be built from it"},

@@ -86,14 +86,16 @@ type front struct {
 
 // job judges one account.
 type job struct {
-	c       *checker
-	ctx     context.Context
-	a       *panel.Account
-	id      rightful.Identity // the account's own
-	bound   *policy.Bound
-	sites   []*site
-	ids     []rightful.Identity // distinct identities that serve
-	named   map[string]bool     // directories that the panel names
+	c     *checker
+	ctx   context.Context
+	a     *panel.Account
+	id    rightful.Identity // the account's own
+	bound *policy.Bound
+	sites []*site
+	ids   []rightful.Identity // distinct identities that serve
+	// way are the directories on the way to a document root, and the home. It is true for those that the panel itself
+	// names; false where only a link of the account's leads there, which proves nothing.
+	way     map[string]bool
 	r       *Report
 	base    string
 	above   mask // who may pass through everything above the base
@@ -123,7 +125,7 @@ type level struct {
 // newJob finds out all about an account that does not take a walk.
 func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	j := &job{
-		c: c, ctx: ctx, a: a, r: &Report{Account: a}, named: map[string]bool{}, links: map[inode]*linked{},
+		c: c, ctx: ctx, a: a, r: &Report{Account: a}, way: map[string]bool{}, links: map[inode]*linked{},
 		planned: map[string]rightful.Meta{}, counter: counter{rules: map[*policy.Rule]*ruleCount{}},
 		id: rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
 	}
@@ -134,8 +136,17 @@ func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	for i := range a.Sites {
 		j.sites = append(j.sites, j.newSite(&a.Sites[i], home))
 	}
+	for _, s := range j.sites {
+		for _, c := range s.chain {
+			if c.Stat.Kind == rightful.KindDir && beneath(c.Path, home) {
+				j.way[c.Path] = false
+			}
+		}
+	}
 	for _, d := range a.DirsNamed {
-		j.named[j.resolvePath(d)] = true
+		if cs, err := c.Server.Trace(d); err == nil && !tenantLink(cs, home) {
+			j.way[cs[len(cs)-1].Path] = true
+		}
 	}
 	return j
 }
@@ -222,6 +233,28 @@ func outerBase(chain []tree.Component, docroot string) string {
 	return docroot
 }
 
+// tenantLink reports whether a link on a resolved way may be the account's own: it is not root's, or lies in the home.
+func tenantLink(cs []tree.Component, home string) bool {
+	return slices.ContainsFunc(cs, func(c tree.Component) bool {
+		return c.Stat.Kind == rightful.KindSymlink && (c.Stat.UID != 0 || beneath(c.Path, home))
+	})
+}
+
+// astray says why a document root is not the account's to have judged, with the entry to blame: a link that may be the
+// account's own leads out of the home. What the panel names in another account's home, it has left out itself.
+func (j *job) astray(chain []tree.Component, home string) (at tree.Component, why string) {
+	last := chain[len(chain)-1]
+	if beneath(last.Path, home) {
+		return at, ""
+	}
+	for i, c := range chain {
+		if tenantLink(chain[i:i+1], home) {
+			return c, "it leads to " + last.Path + ", which is not judged"
+		}
+	}
+	return at, ""
+}
+
 // newSite resolves the document root of a site and the identities that serve it.
 func (j *job) newSite(rs *rightful.Site, home string) *site {
 	s := &site{Site: rs, index: j.c.World.Index(rs), web: j.identity(rs.Web), php: -1, cgi: -1}
@@ -253,11 +286,10 @@ func (j *job) newSite(rs *rightful.Site, home string) *site {
 		s.planned = s.now
 		return s
 	}
-	configuredInside := beneath(path.Clean(rs.DocRoot), path.Clean(j.a.Home))
-	if configuredInside && !beneath(last.Path, home) {
+	if at, why := j.astray(s.chain, home); why != "" {
 		j.find(rightful.Finding{
-			Path: rs.DocRoot, Kind: rightful.KindSymlink, Problem: DocrootOutside, Effect: rightful.EffectWrong, Sites: []string{rs.Name},
-			Note: "it leads to " + last.Path + ", which is not judged",
+			Path: at.Path, Kind: at.Stat.Kind, Problem: DocrootOutside, Have: at.Meta, Effect: rightful.EffectWrong, Sites: []string{rs.Name},
+			Note: why,
 		})
 		return s
 	}
@@ -309,14 +341,14 @@ func (j *job) note(path, text string) {
 // walk judges everything below one base.
 func (j *job) walk(base string, home bool) error {
 	j.base = base
-	b, err := j.c.Server.OpenBase(base)
+	b, err := j.openBase(base, home)
 	if err != nil {
 		f := rightful.Finding{Path: base, Kind: rightful.KindDir, Problem: HomeUnsafe, Effect: rightful.EffectWrong, Sites: j.through(base), Note: err.Error()}
+		if home {
+			f.Path = j.a.Home
+		}
 		if tree.IsNotExist(err) {
 			f.Problem = HomeMissing
-		}
-		if len(f.Sites) > 0 {
-			f.Effect = rightful.EffectDown
 		}
 		if !home && f.Problem == HomeMissing {
 			return nil // the document root was reported already
@@ -332,6 +364,19 @@ func (j *job) walk(base string, home bool) error {
 		return err
 	}
 	return j.ctx.Err()
+}
+
+// openBase opens a base. The home is opened by the name that passwd gives it too, so that a link on the way to it that is
+// not root's is refused.
+func (j *job) openBase(base string, home bool) (*tree.Base, error) {
+	if home {
+		b, err := j.c.Server.OpenBase(j.a.Home)
+		if err != nil {
+			return nil, err
+		}
+		b.Close()
+	}
+	return j.c.Server.OpenBase(base)
 }
 
 // lookAbove finds out who may pass through the directories above a base, and reports those that shut out the web server.

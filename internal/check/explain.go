@@ -145,7 +145,7 @@ func (x *Explanation) rule(j *job, base, end string) {
 	mayPass := true
 	for _, c := range x.Components {
 		if c.Stat.Kind == rightful.KindDir && beneath(c.Path, base) && c.Path != end {
-			mayPass = mayPass && (c.Meta.Allowed(j.id, rightful.RightSearch) || j.named[c.Path] && c.Meta.UID == 0)
+			mayPass = mayPass && (c.Meta.Allowed(j.id, rightful.RightSearch) || j.way[c.Path] && c.Meta.UID == 0)
 		}
 	}
 	op := j.judge(end, rule, kind, last.Meta, last.Stat.Immutable(), mayPass)

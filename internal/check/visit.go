@@ -92,7 +92,7 @@ func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightf
 
 // locked says why a document root or home looks closed on purpose (law 9), or "".
 func (j *job) locked(path string, have rightful.Meta) string {
-	if !j.named[path] {
+	if _, ok := j.way[path]; !ok {
 		return ""
 	}
 	switch {
@@ -118,7 +118,7 @@ func (j *job) mayGive(path string, kind rightful.Kind, have rightful.Meta, accou
 			need = 5
 		}
 		readable := kind == rightful.KindSymlink || have.Allowed(j.id, need)
-		if kind == rightful.KindDir && j.named[path] || accountMayPass && readable {
+		if kind == rightful.KindDir && j.way[path] || accountMayPass && readable {
 			return "", "", Accept{}
 		}
 		return RootOwnedUnproven, "the account cannot read it today; accepting would give it to " + j.a.Name, Accept{RiskRootOwned, j.a.Name}
@@ -296,7 +296,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe,
 		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),
 		refused: !j.suexecTakes(have), willRefuse: !j.suexecTakes(op.after),
-		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.named[path] && have.UID == 0),
+		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.way[path] && have.UID == 0),
 	}
 	if op.problem != "" {
 		f := j.finding(e, have, op, lv)
@@ -305,7 +305,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 			below.late = j.order(c)
 		}
 	}
-	if j.named[path] {
+	if _, ok := j.way[path]; ok {
 		j.planned[path] = op.after
 	}
 	lv.subs = append(lv.subs, subdir{e.Ino, below})

@@ -14,6 +14,7 @@ type Stat struct {
 	GID   uint32
 	Nlink uint32
 	Size  int64  // bytes
+	Taken int64  // bytes of disk that it takes, as quotas count them
 	Ino   uint64 //
 	Dev   uint64 // as unix.Mkdev makes it
 	Mount uint64 // mount id; 0 where the kernel (before 5.8) does not tell it
@@ -41,7 +42,7 @@ func (s *Stat) from(x *unix.Statx_t) {
 	s.Kind = kindOf(uint32(x.Mode))
 	s.Mode = rightful.Mode(x.Mode) & rightful.ModeAll
 	s.UID, s.GID, s.Nlink = x.Uid, x.Gid, x.Nlink
-	s.Size, s.Ino = int64(x.Size), x.Ino
+	s.Size, s.Ino, s.Taken = int64(x.Size), x.Ino, int64(x.Blocks)*512
 	s.Dev = unix.Mkdev(x.Dev_major, x.Dev_minor)
 	s.Mount, s.Birth = 0, 0
 	if x.Mask&unix.STATX_MNT_ID != 0 {

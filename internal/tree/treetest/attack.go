@@ -25,6 +25,10 @@ const (
 // Child makes a test binary fit to be started again by Attack and Without. TestMain calls it first, and where it says
 // true there is nothing left to do.
 func Child() bool {
+	if os.Getenv(envGuest) == "init" {
+		initGuest()
+		return true
+	}
 	if calls := os.Getenv(envWithout); calls != "" {
 		if err := deny(strings.Split(calls, ",")); err != nil {
 			panic("deny system calls: " + err.Error())

@@ -18,6 +18,7 @@ var callNumbers = map[string]uint32{
 	"name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT,
 	"open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"unshare":           unix.SYS_UNSHARE,
+	"quotactl_fd":       443,
 }
 
 // Without runs the calling test a second time, in a process for which the kernel answers ENOSYS to some system calls, as

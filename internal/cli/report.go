@@ -29,7 +29,7 @@ func (a *app) reporter(format string) (reporter, error) {
 	}
 	switch format {
 	case "table":
-		return &textReporter{a: a, sites: term.Table{Head: []string{"site", "account", "state", ">status", ">blocked", "why"}}}, nil
+		return &textReporter{a: a, sites: term.Table{Head: []string{"site", "account", "state", ">status", ">blocked", "culprit", "why"}}}, nil
 	case "json":
 		return jsonReporter{a}, nil
 	case "csv":
@@ -164,9 +164,9 @@ func (x *textReporter) add(r *check.Report) {
 		if v.State == rightful.SiteOK {
 			continue
 		}
-		why := v.Why
-		if v.Culprit != "" {
-			why = term.Quote(v.Culprit) + ": " + why
+		culprit := v.Culprit
+		if culprit == "" {
+			culprit = "-"
 		}
 		status := "-"
 		if v.Status != 0 {
@@ -176,7 +176,7 @@ func (x *textReporter) add(r *check.Report) {
 		if v.State == rightful.SiteDown {
 			state = a.paint(term.Red, state)
 		}
-		x.sites.Row(v.Site, v.Account, state, status, fmt.Sprint(v.Blocked), why)
+		x.sites.Row(v.Site, v.Account, state, status, fmt.Sprint(v.Blocked), culprit, v.Why)
 	}
 	for _, n := range r.Notes {
 		a.detail("%s: %s", term.Quote(n.Path), n.Note)

@@ -98,10 +98,9 @@ func guest(t testing.TB, dir, img, why string) {
 // initGuest is the first process of the user-mode kernel: it makes the place fit for a test, runs it, and switches off.
 func initGuest() {
 	defer unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	console := os.NewFile(1, "console")
 	must := func(what string, err error) {
 		if err != nil {
-			fmt.Fprintf(console, "%s: %v\n", what, err)
+			fmt.Fprintf(os.Stdout, "%s: %v\n", what, err)
 		}
 	}
 	must("mount /proc", unix.Mount("proc", "/proc", "proc", 0, ""))
@@ -126,6 +125,6 @@ func initGuest() {
 	cmd.Args[0] = os.Args[0]
 	cmd.Dir = os.Getenv("GUEST_DIR")
 	cmd.Env = []string{envGuest + "=test", "TMPDIR=" + guestTmp, "HOME=" + guestTmp, "PATH=" + os.Getenv("GUEST_PATH")}
-	cmd.Stdout, cmd.Stderr = console, console
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	must("run", cmd.Run())
 }

@@ -12,6 +12,7 @@ import (
 	"rightful/internal/panel"
 	"rightful/internal/policy"
 	"rightful/internal/tree"
+	"rightful/internal/web"
 )
 
 // The problems, as findings name them. Catalogue explains each.
@@ -65,7 +66,8 @@ type site struct {
 	scripts []string // the directories of CGI scripts, links resolved
 	chain   []tree.Component
 	index   []string
-	web     int // indexes of identities
+	nginx   *web.NginxFront // nil where Apache serves it
+	web     int             // indexes of identities
 	php     int
 	cgi     int
 	now     front
@@ -78,7 +80,8 @@ type site struct {
 // front is what is known of the front page in one of two states of the world.
 type front struct {
 	status  int
-	who     int // the identity that reads the page
+	who     int  // the identity that reads the page
+	alone   bool // the web server need not get to it
 	why     string
 	culprit string
 	blocked int
@@ -204,6 +207,7 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 		j.r.Now, j.r.Planned = append(j.r.Now, now), append(j.r.Planned, planned)
 	}
 	c.Walked(j.walked)
+	j.temper()
 	j.r.rules = j.counter.rules
 	return j.r, ctx.Err()
 }
@@ -257,7 +261,7 @@ func (j *job) astray(chain []tree.Component, home string) (at tree.Component, wh
 
 // newSite resolves the document root of a site and the identities that serve it.
 func (j *job) newSite(rs *rightful.Site, home string) *site {
-	s := &site{Site: rs, index: j.c.World.Index(rs), web: j.identity(rs.Web), php: -1, cgi: -1}
+	s := &site{Site: rs, index: j.c.World.Index(rs), nginx: j.c.World.Front(rs), web: j.identity(rs.Web), php: -1, cgi: -1}
 	if rs.PHP.Handler != "" && rs.PHP.Handler != "none" {
 		s.php = j.identity(rs.PHP.Identity)
 	}

@@ -257,7 +257,9 @@ func facts(w *panel.Server, a *panel.Account) policy.Facts {
 		f[k] = v
 	}
 	dso, cgi, suexec := false, false, false
+	f["nginx"] = len(a.Sites) > 0
 	for _, s := range a.Sites {
+		f["nginx"] = f["nginx"] && s.Server == "nginx"
 		switch s.PHP.Handler {
 		case "dso":
 			dso = true

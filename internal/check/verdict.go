@@ -28,6 +28,8 @@ func phpSuffix(name []byte) bool {
 // to serve it.
 func (s *site) server(name []byte, rule *policy.Rule) (who int, need uint8, ok bool) {
 	switch {
+	case s.nginx != nil && string(name) == ".htaccess":
+		return 0, 0, false
 	case rule.CGI && s.cgi >= 0:
 		return s.cgi, 5, true
 	case s.php >= 0 && phpSuffix(name):
@@ -50,8 +52,8 @@ func (j *job) blocked(lv *level, name []byte, rule *policy.Rule, have, after rig
 	if string(name) == ".htaccess" {
 		return false, false, !can
 	}
-	now = !lv.readable || !lv.now.has(s.web) || !lv.now.has(who)
-	planned = !lv.willBe || !lv.planned.has(s.web) || !lv.planned.has(who)
+	now = !lv.readable || !s.passes(lv.now, who)
+	planned = !lv.willBe || !s.passes(lv.planned, who)
 	if rule.CGI && j.suexec(s) {
 		can, will = can && j.suexecRuns(have), will && j.suexecRuns(after)
 		now, planned = now || lv.refused, planned || lv.willRefuse
@@ -198,7 +200,10 @@ func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
 	if s.docroot != "" {
 		if c, who := j.closed(s, f, plan); c != "" {
 			v.Culprit = c
-			v.Status, v.Why = 403, fmt.Sprintf("the web server (uid %d) may not pass through it", s.Web.UID)
+			v.Why = fmt.Sprintf("the web server (uid %d) may not pass through it", s.Web.UID)
+			if s.nginx == nil || v.Status == 200 {
+				v.Status = 403
+			}
 			if who != s.web {
 				v.Status, v.Why = 404, fmt.Sprintf("PHP (uid %d) may not pass through it", s.PHP.UID)
 			}
@@ -249,7 +254,7 @@ func (j *job) closed(s *site, f front, plan bool) (culprit string, who int) {
 			m = after
 		}
 		ok := j.search(m)
-		if !ok.has(s.web) {
+		if !ok.has(s.web) && !f.alone {
 			return c.Path, s.web
 		}
 		if !ok.has(f.who) {

@@ -391,12 +391,19 @@ func (j *job) Enter(d *tree.Dir) error {
 			}
 		}
 	}
+	above, willPass := lv.now, lv.planned
 	j.levels = append(j.levels[:d.Depth+1], below)
 	lv = &j.levels[d.Depth+1]
-	if lv.site >= 0 && d.Has(".htaccess") {
+	if lv.site >= 0 && j.sites[lv.site].nginx == nil && d.Has(".htaccess") {
 		j.htaccess(d, lv)
 	}
-	if root != nil {
+	switch {
+	case root == nil:
+	case root.nginx != nil:
+		root.seen = true
+		root.now = j.nginxPage(d, lv, root, above, lv.now, false)
+		root.planned = j.nginxPage(d, lv, root, willPass, lv.planned, true)
+	default:
 		root.seen = true
 		j.frontPage(d, lv, root)
 	}

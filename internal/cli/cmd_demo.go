@@ -34,7 +34,7 @@ It needs Apache, PHP-FPM, suEXEC and the ACL tools on the machine; make demo ins
 			exitCannot:   "cannot run: something is missing on this machine",
 		},
 		flags: func(fs *pflag.FlagSet) {
-			fs.StringVar(&o.Panel, "panel", "cpanel", "what the server looks like: cpanel or plain")
+			fs.StringVar(&o.Panel, "panel", "cpanel", "what the server looks like: cpanel, plain or nginx")
 			fs.IntVar(&o.Accounts, "accounts", 12, "how many accounts live on it (`N`)")
 			fs.BoolVar(&o.Shell, "shell", false, "open a shell in the server, with rightful on the PATH")
 		},

@@ -63,8 +63,9 @@ type Facts map[string]bool
 //	suexec           CGI runs under the account's user, and suEXEC's checks apply
 //	suphp            suPHP's checks apply: no group-writable script or directory
 //	dso              PHP runs inside the web server under its user: mod_php
+//	nginx            nginx alone serves the account's sites: nobody reads .htaccess
 //	docroot-in-home  computed by [Policy.Bind]: a document root lies below the home, or is the home
-var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", factDocRootInHome}
+var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", factDocRootInHome}
 
 const factDocRootInHome = "docroot-in-home"
 

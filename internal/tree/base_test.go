@@ -360,3 +360,30 @@ func same(t *testing.T, a rightful.ACL) {
 		t.Errorf("text form: %v became %v, %v", a, b, err)
 	}
 }
+
+// Below a base an entry is pinned and never followed: a link is itself, and nothing is reached through one.
+func TestNothingIsReachedThroughALink(t *testing.T) {
+	_, _, b := newBase(t, "d 0755 1:1 d\nf 0644 1:1 d/f\nl 0777 1:1 in -> d\nl 0777 1:1 out -> /etc\nl 0777 1:1 file -> d/f\nf 0644 1:1 plain\n")
+	cur := b.Cursor()
+	defer cur.Close()
+	for rel, want := range map[string]tree.Cause{
+		"in/f": tree.CauseLink, "out/passwd": tree.CauseLink, "d/../d/f": tree.CauseEscape, "../alice": tree.CauseEscape,
+		"d//f": tree.CauseEscape, "./d": tree.CauseEscape, "d/": tree.CauseEscape,
+	} {
+		if n, err := cur.Open(rel); err == nil || tree.Refused(err) != want {
+			t.Errorf("%s: %v, %v", rel, n, err)
+		}
+	}
+	if _, err := cur.Open("plain/f"); !tree.IsNotExist(err) {
+		t.Errorf("below a file: %v", err)
+	}
+	for _, rel := range []string{"in", "out", "file"} {
+		n, err := cur.Open(rel)
+		if err != nil || n.Stat.Kind != rightful.KindSymlink {
+			t.Errorf("%s: %+v, %v", rel, n, err)
+		}
+		if err == nil {
+			n.Close()
+		}
+	}
+}

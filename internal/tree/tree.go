@@ -63,9 +63,10 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Refused returns the cause for which Rightful refused, or "" where err is something else.
 func Refused(err error) Cause {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Cause
+	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
+		if e.Cause != "" {
+			return e.Cause
+		}
 	}
 	return ""
 }

@@ -26,7 +26,8 @@ operator's own in ` + overridesDir + `/*.toml, which come after them and win.`,
 		never: "It never changes a rule and never reads what is in a customer's file.",
 		examples: `
 			rightful policy show
-			rightful policy show /home/alice/public_html/wp-config.php`,
+			rightful policy show /home/alice/public_html/wp-config.php
+			rightful policy test alice`,
 		args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -38,7 +39,7 @@ operator's own in ` + overridesDir + `/*.toml, which come after them and win.`,
 			return fail(exitUsage, errors.New("no verb given"), "rightful policy --help")
 		},
 	})
-	cmd.AddCommand(newPolicyShow(a))
+	cmd.AddCommand(newPolicyShow(a), newPolicyTest(a))
 	return cmd
 }
 

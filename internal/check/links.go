@@ -37,7 +37,7 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 		l = &linked{links: e.Nlink}
 		j.links[key] = l
 	}
-	path := rightful.JoinPath(j.base, e.Rel())
+	path := e.Path()
 	l.met = append(l.met, metLink{path: path, kind: e.Kind, rule: rule})
 	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
 	if op.problem == "" {

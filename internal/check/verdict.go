@@ -69,10 +69,10 @@ func (j *job) count(lv *level, e *tree.Entry, rule *policy.Rule, have, after rig
 	if now {
 		s.now.blocked++
 		if s.now.blocked == 1 {
-			s.first = rightful.JoinPath(j.base, e.Rel())
+			s.first = e.Path()
 		}
 		if !planned {
-			s.sample(rightful.JoinPath(j.base, e.Rel()))
+			s.sample(e.Path())
 		}
 	}
 	if planned {

@@ -185,7 +185,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		}
 		return false, nil
 	}
-	op := j.judge(rightful.JoinPath(j.base, e.Rel()), rule, e.Kind, have, e.Immutable(), lv.account)
+	op := j.judge(e.Path(), rule, e.Kind, have, e.Immutable(), lv.account)
 	f := j.finding(e, have, op, lv)
 	j.find(f)
 	if c := j.newChange(e, have, op, f); c != nil {
@@ -199,7 +199,7 @@ func (j *job) excluded(e *tree.Entry) bool {
 	if len(j.c.Exclude) == 0 {
 		return false
 	}
-	p := rightful.JoinPath(j.base, e.Rel())
+	p := e.Path()
 	for _, pattern := range j.c.Exclude {
 		if ok, _ := path.Match(pattern, p); ok {
 			j.note(p, "excluded by the configuration: "+pattern)
@@ -213,7 +213,7 @@ func (j *job) excluded(e *tree.Entry) bool {
 // counted for its site on the way.
 func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) rightful.Finding {
 	f := rightful.Finding{
-		Path: rightful.JoinPath(j.base, e.Rel()), Kind: e.Kind, Problem: op.problem, Have: have, Rule: ruleName(op.rule),
+		Path: e.Path(), Kind: e.Kind, Problem: op.problem, Have: have, Rule: ruleName(op.rule),
 		Effect: rightful.EffectWrong, Note: op.note, Accept: op.accept,
 	}
 	if op.change || op.accept != "" {
@@ -290,7 +290,7 @@ type subdir struct {
 
 // dir judges a directory, and works out who may pass through it, now and after the plan.
 func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rule, have rightful.Meta) error {
-	path := rightful.JoinPath(j.base, e.Rel())
+	path := e.Path()
 	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
 	below := level{
 		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe,

@@ -366,22 +366,31 @@ func (p *Plan) EachBack(i int, fn func(seq int, c *rightful.Change) error) error
 			offs = append(offs, at)
 		}
 	}
-	for k, off := range slices.Backward(offs) {
-		_, body, err := newSmallReader(p.f, off, sp.end).next()
-		if err != nil {
-			return fmt.Errorf("read plan %q: %w", p.ID, err)
+	// Some at a time: an account may have more than should be in memory at once.
+	const block = 512
+	cs := make([]*rightful.Change, 0, min(block, len(offs)))
+	for end := len(offs); end > 0; end -= len(cs) {
+		start := max(0, end-block)
+		cs = cs[:0]
+		for r := newRecordReader(p.f, offs[start], sp.end); len(cs) < end-start; {
+			kind, body, err := r.next()
+			if err == nil && kind != recChange {
+				continue
+			}
+			var c *rightful.Change
+			if err == nil {
+				c, err = decodeChange(body, p.strings)
+			}
+			if err != nil {
+				return fmt.Errorf("read plan %q: %w", p.ID, err)
+			}
+			cs = append(cs, c)
 		}
-		c, err := decodeChange(body, p.strings)
-		if err != nil {
-			return fmt.Errorf("read plan %q: %w", p.ID, err)
-		}
-		if err := fn(sp.first+k, c); err != nil {
-			return err
+		for k, c := range slices.Backward(cs) {
+			if err := fn(sp.first+start+k, c); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
-}
-
-func newSmallReader(r io.ReaderAt, off, end int64) *recordReader {
-	return &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(r, off, end-off), 1024), off: off}
 }

@@ -67,7 +67,7 @@ type recordReader struct {
 }
 
 func newRecordReader(r io.ReaderAt, off, end int64) *recordReader {
-	return &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(r, off, end-off), 256<<10), off: off}
+	return &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(r, off, end-off), int(min(end-off+1, 64<<10))), off: off}
 }
 
 // next returns the next record, valid until the call after. io.EOF says that the file ends between records.

@@ -178,9 +178,7 @@ func (s *State) planOf(o *outcome) (*Plan, error) {
 }
 
 func newRunner(s *State, p *Plan, o Options, h outcomeHeader) *runner {
-	if o.Jobs <= 0 {
-		o.Jobs = 4
-	}
+	o.Jobs = jobs(o)
 	if o.SystemUID == 0 {
 		o.SystemUID = 1000
 	}
@@ -201,6 +199,13 @@ func newRunner(s *State, p *Plan, o Options, h outcomeHeader) *runner {
 			Planned: h.Changes, Stages: []rightful.Stage{},
 		},
 	}
+}
+
+func jobs(o Options) int {
+	if o.Jobs > 0 {
+		return o.Jobs
+	}
+	return 4
 }
 
 func (r *runner) accounts() []string {

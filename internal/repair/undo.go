@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"rightful"
 	"rightful/internal/tree"
@@ -39,19 +40,56 @@ func (s *State) PlanUndo(ctx context.Context, id string, o Options, h PlanHeader
 		w.Discard()
 		return "", err
 	}
-	for i := range p.Accounts {
-		u := undoer{
-			p: p, i: i, prior: prior, w: w, cut: cut, ap: newApplier(o.Server, o.SystemUID, nil),
+	err = inOrder(len(p.Accounts), jobs(o), func(i int) (*undoer, error) {
+		u := &undoer{
+			p: p, i: i, prior: prior, cut: cut, ap: newApplier(o.Server, o.SystemUID, nil),
 			repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
 		}
-		err := u.account(ctx)
-		u.ap.close()
-		if err != nil {
-			w.Discard()
-			return "", err
-		}
+		defer u.ap.close()
+		return u, u.account(ctx)
+	}, func(u *undoer) error { return u.write(w) })
+	if err != nil {
+		w.Discard()
+		return "", err
 	}
 	return w.ID(), w.Commit()
+}
+
+// inOrder makes n things, a few at once, and hands them on one at a time in their order. It returns the first error when
+// nothing is under way any more.
+func inOrder[T any](n, jobs int, make1 func(i int) (T, error), use func(T) error) error {
+	type made struct {
+		t   T
+		err error
+	}
+	ahead := make([]chan made, min(n, jobs)) // thing i comes through channel i modulo their number
+	var stop atomic.Bool
+	for k := range ahead {
+		ahead[k] = make(chan made)
+		go func() {
+			defer close(ahead[k])
+			for i := k; i < n && !stop.Load(); i += len(ahead) {
+				t, err := make1(i)
+				ahead[k] <- made{t, err}
+			}
+		}()
+	}
+	var first error
+	for i := range n {
+		m := <-ahead[i%len(ahead)]
+		if first = m.err; first == nil {
+			first = use(m.t)
+		}
+		if first != nil {
+			break
+		}
+	}
+	stop.Store(true)
+	for _, c := range ahead {
+		for range c {
+		}
+	}
+	return first
 }
 
 // cutUndos lists, by entry, what earlier attempts to undo a run began and did not finish, or did otherwise than planned.
@@ -97,10 +135,9 @@ type undoer struct {
 	p     *Plan
 	i     int
 	prior *outcome
-	w     *PlanWriter
 	ap    *applier
 	cut   map[string][]way
-	open  bool                         // the account was started in the new plan
+	out   []any                        // what goes into the new plan, in order: a Skip or a Change
 	moved map[string]map[uint64]string // base → inode → path, from one walk
 
 	// Some entries have several changes; the later ones come first here.
@@ -139,11 +176,36 @@ func (u *undoer) account(ctx context.Context) error {
 		return u.change(ctx, seq, c)
 	})
 	for _, x := range u.waiting {
-		if _, ok := u.planned[x.key]; err == nil && !ok {
-			err = u.w.Skip(x.skip)
+		if _, ok := u.planned[x.key]; !ok {
+			u.out = append(u.out, x.skip)
 		}
 	}
 	return err
+}
+
+// write adds the way back of the account to a plan.
+func (u *undoer) write(w *PlanWriter) (err error) {
+	open := false
+	for _, x := range u.out {
+		switch x := x.(type) {
+		case Skip:
+			err = w.Skip(x)
+		case *rightful.Change:
+			if !open {
+				open = true
+				a := u.p.Accounts[u.i]
+				a.Before, a.After = nil, nil
+				err = w.Account(a)
+			}
+			if err == nil {
+				err = w.Change(x)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ours reports whether live is a state in which the run, or an attempt to take it back, left the entry.
@@ -163,7 +225,10 @@ func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error 
 	skip := func(reason string) Skip {
 		return Skip{Account: u.p.Accounts[u.i].Account, Path: c.Path(), Reason: reason}
 	}
-	left := func(reason string) error { return u.w.Skip(skip(reason)) }
+	left := func(reason string) error {
+		u.out = append(u.out, skip(reason))
+		return nil
+	}
 	back := *c
 	back.Problem, back.Rule = "", ""
 	n, res := u.find(ctx, &back)
@@ -203,19 +268,12 @@ func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error 
 	if c.Kind != rightful.KindDir && n.Stat.Nlink != c.Links {
 		return left(reasonLinks)
 	}
-	if !u.open {
-		u.open = true
-		a := u.p.Accounts[u.i]
-		a.Before, a.After = nil, nil
-		if err := u.w.Account(a); err != nil {
-			return err
-		}
-	}
 	if repeats {
 		u.planned[k] = c.Before
 	}
 	back.Before, back.After = live, c.Before
-	return u.w.Change(&back)
+	u.out = append(u.out, &back)
+	return nil
 }
 
 // find pins the entry wherever it is now, and puts its present path into c.

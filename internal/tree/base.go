@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -200,46 +199,49 @@ func (n *Node) Content(ctx context.Context, alone bool) (c rightful.Content, rel
 	if err != nil {
 		return fail("open", err)
 	}
-	f := os.NewFile(uintptr(fd), n.path)
 	if alone {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
-			f.Close()
+			unix.Close(fd)
 			return fail("lease", err)
 		}
 	}
 	h := sha256.New()
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, min(max(n.Stat.Size+1, 512), 64<<10)) // most files take one read, and one that says so
 	for {
 		if err := ctx.Err(); err != nil {
-			f.Close()
+			unix.Close(fd)
 			return fail("read", err)
 		}
-		k, err := f.Read(buf)
+		var k int
+		err := retry(func() (err error) {
+			k, err = unix.Read(fd, buf)
+			return err
+		})
+		if err != nil {
+			unix.Close(fd)
+			return fail("read", err)
+		}
 		h.Write(buf[:k])
 		c.Size += int64(k)
-		if err == io.EOF {
+		if k == 0 {
 			break
 		}
 		if c.Size > maxContent {
-			f.Close()
+			unix.Close(fd)
 			return c, release, &Error{Op: "read", Path: n.path, Cause: CauseTooLarge}
-		}
-		if err != nil {
-			f.Close()
-			return fail("read", err)
 		}
 	}
 	h.Sum(c.SHA256[:0])
 	if !alone {
-		f.Close()
+		unix.Close(fd)
 		return c, release, nil
 	}
 	// A writer who waits is let in after /proc/sys/fs/lease-break-time, whether or not we are done.
 	if held, err := unix.FcntlInt(uintptr(fd), unix.F_GETLEASE, 0); err != nil || held != unix.F_RDLCK {
-		f.Close()
+		unix.Close(fd)
 		return fail("lease", unix.EAGAIN)
 	}
-	return c, func() { f.Close() }, nil
+	return c, func() { unix.Close(fd) }, nil
 }
 
 // A Cursor opens entries below a base, one name at a time, and keeps the directories on the way open for the next

@@ -34,20 +34,41 @@ type Entry struct {
 	Name []byte // empty for the base
 	w    *walker
 	dir  *Dir
+	path string // made when somebody asks
 	acl  []byte
 	def  []byte
 	caps []byte
 }
 
-// Rel is the path relative to the base.
+// Path is the absolute path.
+func (e *Entry) Path() string {
+	if e.dir == nil {
+		return e.w.b.path
+	}
+	if e.path == "" {
+		p := append(e.w.path[:0], e.w.b.path...)
+		for _, part := range [...][]byte{e.dir.rel, e.Name} {
+			if len(part) > 0 && p[len(p)-1] != '/' {
+				p = append(p, '/')
+			}
+			p = append(p, part...)
+		}
+		e.w.path, e.path = p, string(p)
+	}
+	return e.path
+}
+
+// Rel is the path relative to the base. It shares its memory with Path.
 func (e *Entry) Rel() string {
 	if e.dir == nil {
 		return ""
 	}
-	if len(e.dir.rel) == 0 {
-		return string(e.Name)
+	n := len(e.Name)
+	if len(e.dir.rel) > 0 {
+		n += len(e.dir.rel) + 1
 	}
-	return string(e.dir.rel) + "/" + string(e.Name)
+	p := e.Path()
+	return p[len(p)-n:]
 }
 
 // Meta gives everything that Rightful may change of the entry. It allocates only where there is an ACL or a capability.
@@ -81,7 +102,7 @@ func (e *Entry) ID() rightful.EntryID {
 
 // Pin opens the entry, making sure that it still is the one that was met.
 func (e *Entry) Pin() (*Node, error) {
-	path := rightful.JoinPath(e.w.b.path, e.Rel())
+	path := e.Path()
 	var fd int
 	var err error
 	if e.dir == nil {
@@ -191,6 +212,7 @@ type walker struct {
 	dents []byte
 	dirs  []*Dir // by depth; reused
 	rel   []byte // the path of the deepest directory, which those above it are the beginning of
+	path  []byte // of an entry, while it is put together
 	entry Entry
 	stx   unix.Statx_t
 	empty [1]byte // a name that is none
@@ -284,19 +306,19 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 		name := r.bytes(d.arena)
 		e := &w.entry
 		e.w, e.dir, e.Name = w, d, name
-		e.acl, e.def, e.caps = nil, nil, nil
+		e.path, e.acl, e.def, e.caps = "", nil, nil, nil
 		if errno := w.statx(d.fd, rawName(d.arena[r.off:]), unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); errno != 0 {
-			w.v.Fail(e.Rel(), &Error{Op: "stat", Path: rightful.JoinPath(w.b.path, e.Rel()), Err: errno})
+			w.v.Fail(e.Rel(), &Error{Op: "stat", Path: e.Path(), Err: errno})
 			continue
 		}
 		e.Stat.from(&w.stx)
 		if e.Mount != 0 && e.Mount != w.b.stat.Mount || e.MountRoot() || e.Dev != w.b.stat.Dev && !w.many {
-			w.v.Fail(e.Rel(), &Error{Op: "enter", Path: rightful.JoinPath(w.b.path, e.Rel()), Cause: CauseMount})
+			w.v.Fail(e.Rel(), &Error{Op: "enter", Path: e.Path(), Cause: CauseMount})
 			continue
 		}
 		if w.attrs && e.Kind != rightful.KindSymlink {
 			if err := e.readAttrs(); err != nil {
-				w.v.Fail(e.Rel(), &Error{Op: "read attributes of", Path: rightful.JoinPath(w.b.path, e.Rel()), Err: err})
+				w.v.Fail(e.Rel(), &Error{Op: "read attributes of", Path: e.Path(), Err: err})
 				continue
 			}
 		}

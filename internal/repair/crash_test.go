@@ -25,7 +25,7 @@ type crash struct {
 	Root, State, ID string
 	What            string // apply a plan, resume a run, undo a run
 	After           int    // system calls that changed something
-	TakeBack        bool
+	Verify          string // alice's site gets "worse" or is "cured"; empty for no verification
 }
 
 func TestMain(m *testing.M) {
@@ -61,8 +61,11 @@ func (c crash) options(b *box) (o Options) {
 			select {} // it does not come back
 		}
 	}
-	if c.TakeBack {
+	switch c.Verify {
+	case "worse":
 		o.Verify = &fakeVerifier{worse: []string{"alice"}}
+	case "cured":
+		o.Verify = &fakeVerifier{cured: []string{"alice"}}
 	}
 	return o
 }
@@ -91,9 +94,9 @@ func (c crash) run() error {
 }
 
 // crash runs a child until it has killed itself, and reports whether it did before it was done.
-func (b *box) crash(what, id string, after int, takeBack bool) (killed bool) {
+func (b *box) crash(what, id string, after int, verify string) (killed bool) {
 	b.t.Helper()
-	spec, _ := json.Marshal(crash{b.root, b.state.dir, id, what, after, takeBack})
+	spec, _ := json.Marshal(crash{b.root, b.state.dir, id, what, after, verify})
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), envCrash+"="+string(spec))
 	out, err := cmd.CombinedOutput()
@@ -275,7 +278,7 @@ func TestARunKilledAtAnyStepIsUndoneOrResumed(t *testing.T) {
 		for n, killed := 1, true; killed; n++ {
 			for _, how := range []string{"undo", "resume"} {
 				b := boxIn(t, dir, smallTree)
-				if killed = b.crash("apply", b.smallPlan(), n, false); !killed {
+				if killed = b.crash("apply", b.smallPlan(), n, ""); !killed {
 					break
 				}
 				run := b.cutShort()
@@ -305,14 +308,14 @@ func TestARunKilledTwiceIsUndone(t *testing.T) {
 			first, again := true, true
 			for m := 1; again; m++ {
 				b := boxIn(t, dir, smallTree)
-				if first = b.crash("apply", b.smallPlan(), n, false); !first && second == "resume" {
+				if first = b.crash("apply", b.smallPlan(), n, ""); !first && second == "resume" {
 					break
 				}
 				runs, err := b.state.Runs()
 				if err != nil {
 					t.Fatal(err)
 				}
-				if again = b.crash(second, runs[0].ID, m, false); !again {
+				if again = b.crash(second, runs[0].ID, m, ""); !again {
 					break
 				}
 				what := fmt.Sprintf("undo after kills at step %d and step %d of %s", n, m, second)
@@ -333,7 +336,7 @@ func TestATakeBackKilledAtAnyStepIsFinished(t *testing.T) {
 		for n, killed := 1, true; killed && !t.Failed(); n++ {
 			for _, how := range []string{"undo", "resume", "resume without verification"} {
 				b := boxIn(t, dir, smallTree)
-				if killed = b.crash("apply", b.smallPlan(), n, true); !killed {
+				if killed = b.crash("apply", b.smallPlan(), n, "worse"); !killed {
 					break
 				}
 				id := b.cutShort().ID
@@ -347,11 +350,18 @@ func TestATakeBackKilledAtAnyStepIsFinished(t *testing.T) {
 				if how == "resume" {
 					o.Verify = &fakeVerifier{worse: []string{"alice"}}
 				}
+				prior, err := b.state.readOutcome(id, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
 				run, err := b.state.Resume(context.Background(), id, o)
 				if err != nil {
 					t.Fatal(err)
 				}
 				// Without verification only a take-back that was decided before is finished.
+				if len(prior.taken) > 0 && run.State != rightful.RunTakenBack {
+					t.Errorf("%s: %+v", what, run)
+				}
 				if how == "resume" && run.State != rightful.RunTakenBack {
 					t.Errorf("%s: %+v", what, run)
 				}
@@ -435,4 +445,55 @@ func TestUndoKnowsAFinishedChangeFromOneCutShort(t *testing.T) {
 	}
 	b.undo(run.ID)
 	b.exact("undo", now)
+}
+
+// A run that was verified stage by stage is resumed at the stage where it was cut short, verified or not.
+func TestAResumedRunMakesTheStagesThatAreLeft(t *testing.T) {
+	dir := treetest.OpenDir(t)
+	done := boxIn(t, dir, aliceTree)
+	done.apply(done.plan(allToCarol, "alice", "bob"), done.options())
+	after := done.describe()
+	last := 0
+	for n, killed := 1, true; killed; n++ {
+		b := boxIn(t, dir, aliceTree)
+		if killed = b.crash("apply", b.plan(allToCarol, "alice", "bob"), n, "cured"); !killed {
+			break
+		}
+		last = len(b.cutShort().Stages)
+		run := b.resume(b.cutShort().ID)
+		if run.State != rightful.RunDone || len(run.Stages) != 2 {
+			t.Errorf("resume after a kill at step %d: %+v", n, run)
+		}
+		b.exact(fmt.Sprintf("resume after a kill at step %d", n), after)
+	}
+	if last != 1 {
+		t.Errorf("the last kill was after %d stages, want 1", last)
+	}
+}
+
+// An undo that withheld a privilege, its content having changed, and was killed at any step, is finished by another.
+func TestAnUndoThatWithholdsAPrivilegeOutlivesAKill(t *testing.T) {
+	dir := treetest.Mounted(t, "tmpfs", "")
+	for n, killed := 1, true; killed; n++ {
+		for _, how := range []string{"undo", "resume"} {
+			b := boxIn(t, dir, smallTree)
+			suid := filepath.Join(b.root, "home/alice/suid")
+			run := b.apply(b.write(todo{"suid", rightful.Meta{UID: 1003, GID: 1003, Mode: 0o711}}), b.options())
+			if err := os.WriteFile(suid, []byte("evil"), 0); err != nil {
+				t.Fatal(err)
+			}
+			if killed = b.crash("undo", run.ID, n, ""); !killed {
+				break
+			}
+			if how == "undo" {
+				b.undo(run.ID)
+			} else {
+				b.resume(b.cutShort().ID)
+			}
+			var st syscall.Stat_t
+			if err := syscall.Stat(suid, &st); err != nil || st.Uid != 0 || st.Mode != syscall.S_IFREG|0o755 {
+				t.Errorf("%s after a kill at step %d: uid %d, mode %o, %v", how, n, st.Uid, st.Mode, err)
+			}
+		}
+	}
 }

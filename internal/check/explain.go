@@ -96,6 +96,7 @@ func (x *Explanation) judge(s *tree.Server, w *panel.Server, overrides fs.FS, en
 				site = k
 			}
 		}
+		inside := site
 		if site < 0 && len(j.sites) > 0 {
 			site = 0 // outside every document root, the first site's servers are as good as any
 		} else if site >= 0 {
@@ -111,7 +112,7 @@ func (x *Explanation) judge(s *tree.Server, w *panel.Server, overrides fs.FS, en
 				*as = append(*as, As{"cgi", st.CGIAs})
 			}
 		}
-		x.rule(j, base, end)
+		x.rule(j, base, end, inside)
 		return nil
 	}
 	return nil
@@ -126,8 +127,9 @@ func docrootHolds(a *panel.Account, p string) bool {
 	return false
 }
 
-// rule finds the deciding rule of the last component and what is thought of it.
-func (x *Explanation) rule(j *job, base, end string) {
+// rule finds the deciding rule of the last component and what is thought of it. site is the one in whose document root it
+// lies, or -1.
+func (x *Explanation) rule(j *job, base, end string, site int) {
 	kind := rightful.KindFile
 	var last *tree.Component
 	if n := len(x.Components); n > 0 && x.Err == nil {
@@ -152,11 +154,17 @@ func (x *Explanation) rule(j *job, base, end string) {
 	if op.problem == "" {
 		return
 	}
-	x.Finding = &rightful.Finding{
-		Account: j.a.Name, Path: end, PathB64: rightful.RawPath(end), Kind: kind, Problem: op.problem, Have: last.Meta, Want: op.want,
-		Effect: rightful.EffectWrong, Rule: ruleName(rule), Note: op.note, Accept: op.accept,
-		Sites: []string{},
+	lv := level{site: site, readable: true, now: ^mask(0)}
+	blocks := false
+	if kind == rightful.KindFile && site >= 0 && rule != nil {
+		_, _, blocks = j.blocked(&lv, []byte(path.Base(end)), rule, last.Meta, op.after)
 	}
+	f := j.grade(end, kind, last.Meta, op, &lv, blocks)
+	f.Account, f.PathB64 = j.a.Name, rightful.RawPath(end)
+	if f.Sites == nil {
+		f.Sites = []string{}
+	}
+	x.Finding = &f
 }
 
 // access works out how far an identity gets: it must pass through every directory, and read what is at the end (or, for

@@ -212,8 +212,15 @@ func (j *job) excluded(e *tree.Entry) bool {
 // finding makes a finding of an opinion, with its effect and the sites that it harms. A file in a document root is
 // counted for its site on the way.
 func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) rightful.Finding {
+	blocks := e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(lv, e, op.rule, have, op.after)
+	return j.grade(e.Path(), e.Kind, have, op, lv, blocks)
+}
+
+// grade makes a finding of an opinion, with its effect and the sites that it harms. blocks: as a file, it keeps whoever
+// serves it from reading it.
+func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opinion, lv *level, blocks bool) rightful.Finding {
 	f := rightful.Finding{
-		Path: e.Path(), Kind: e.Kind, Problem: op.problem, Have: have, Rule: ruleName(op.rule),
+		Path: path, Kind: kind, Problem: op.problem, Have: have, Rule: ruleName(op.rule),
 		Effect: rightful.EffectWrong, Note: op.note, Accept: op.accept,
 	}
 	if op.change || op.accept != "" {
@@ -229,19 +236,19 @@ func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) 
 	case op.open || stranger || op.problem == Device:
 		f.Effect = rightful.EffectExposed
 	}
-	if e.Kind == rightful.KindDir {
-		if sites, front := j.shutOut(f.Path, lv, have); len(sites) > 0 {
+	if kind == rightful.KindDir {
+		if sites, front := j.shutOut(path, lv, have); len(sites) > 0 {
 			f.Sites, f.Effect = sites, rightful.EffectBroken
 			if front {
 				f.Effect = rightful.EffectDown
 			}
-		} else if s := j.scriptsOf(f.Path, lv); s != nil && !j.suexecTakes(have) {
+		} else if s := j.scriptsOf(path, lv); s != nil && !j.suexecTakes(have) {
 			f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
 		}
-	} else if e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(lv, e, op.rule, have, op.after) {
+	} else if blocks {
 		s := j.sites[lv.site]
 		f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
-		if f.Path == s.now.culprit {
+		if path == s.now.culprit {
 			f.Effect = rightful.EffectDown
 		}
 	}

@@ -98,9 +98,9 @@ func (a *app) explainText(x *check.Explanation) {
 		t.Head = append(t.Head, ac.Role)
 	}
 	for i, c := range x.Components {
-		name := term.Quote(c.Path)
+		name := c.Path // the table quotes
 		if c.Target != "" {
-			name += " -> " + term.Quote(c.Target)
+			name += " -> " + c.Target
 		}
 		row := []string{name, c.Stat.Kind.String(), a.names().owner(c.Meta.UID, c.Meta.GID), c.Meta.Mode.String(), orDash(c.Meta.ACL.String())}
 		for _, ac := range x.Access {
@@ -123,6 +123,10 @@ func (a *app) explainText(x *check.Explanation) {
 	a.out.printf("%s\n", t.String())
 	for _, ac := range x.Access {
 		a.out.printf("%s\n", a.accessLine(x, ac))
+	}
+	above := slices.IndexFunc(x.Access, func(ac check.Access) bool { return ac.Stop >= 0 && ac.Stop < len(x.Components)-1 })
+	if above >= 0 {
+		a.note("hint: %s", a.again("explain", x.Components[x.Access[above].Stop].Path))
 	}
 	if len(x.Rules) == 0 {
 		a.out.printf("rule: none says anything about it\n")
@@ -170,27 +174,30 @@ type componentJSON struct {
 	PathB64 []byte        `json:"path_b64,omitempty"`
 	Kind    rightful.Kind `json:"type"`
 	rightful.Meta
-	Target string `json:"target,omitempty"`
+	Target    string `json:"target,omitempty"`
+	TargetB64 []byte `json:"target_b64,omitempty"`
 }
 
 type accessJSON struct {
 	Role string `json:"role"`
 	rightful.Identity
-	Reaches bool   `json:"reaches"`
-	Culprit string `json:"culprit,omitempty"`
-	Need    string `json:"need,omitempty"`
-	Class   string `json:"class,omitempty"`
+	Reaches    bool   `json:"reaches"`
+	Culprit    string `json:"culprit,omitempty"`
+	CulpritB64 []byte `json:"culprit_b64,omitempty"`
+	Need       string `json:"need,omitempty"`
+	Class      string `json:"class,omitempty"`
 }
 
 func (a *app) explainJSON(x *check.Explanation) {
 	for _, c := range x.Components {
-		a.out.emit("component", componentJSON{c.Path, rightful.RawPath(c.Path), c.Stat.Kind, c.Meta, c.Target})
+		a.out.emit("component", componentJSON{c.Path, rightful.RawPath(c.Path), c.Stat.Kind, c.Meta, c.Target, rightful.RawPath(c.Target)})
 	}
 	for _, ac := range x.Access {
 		j := accessJSON{Role: ac.Role, Identity: ac.Identity, Reaches: ac.Stop < 0 && x.Err == nil}
 		if ac.Stop >= 0 {
 			c := x.Components[ac.Stop]
-			j.Culprit, j.Need, j.Class = c.Path, check.Needs(c.Stat.Kind, ac.Needs[ac.Stop]), check.Class(c.Meta, ac.Identity)
+			j.Culprit, j.CulpritB64 = c.Path, rightful.RawPath(c.Path)
+			j.Need, j.Class = check.Needs(c.Stat.Kind, ac.Needs[ac.Stop]), check.Class(c.Meta, ac.Identity)
 		}
 		a.out.emit("access", j)
 	}

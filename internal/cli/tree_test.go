@@ -73,7 +73,9 @@ func mkentry(dir, line string, file func(string) string) error {
 	target, link := strings.CutPrefix(what, "-> ")
 	switch {
 	case link:
-		err = os.Symlink(target, name)
+		if target, err = strconv.Unquote(`"` + target + `"`); err == nil {
+			err = os.Symlink(target, name)
+		}
 	case strings.HasPrefix(what, "=> "):
 		return os.Link(filepath.Join(dir, what[3:]), name)
 	case what == "!fifo":

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,10 +116,11 @@ type mask uint64
 // level is what is known of a directory that the walk is in. Level 0 is everything above the base.
 type level struct {
 	state            policy.State
-	site             int  // of the innermost document root, or -1
-	now, planned     mask // who may pass through everything down to and including this directory
-	readable, willBe bool // the web server can read every .htaccess down to here, now and after the plan
-	account          bool // the account itself may pass, counting directories that the panel names
+	site             int    // of the innermost document root, or -1
+	now, planned     mask   // who may pass through everything down to and including this directory
+	readable, willBe bool   // the web server can read every .htaccess down to here, now and after the plan
+	shut             string // the first .htaccess that it cannot read, now or then
+	account          bool   // the account itself may pass, counting directories that the panel names
 	// suEXEC runs no script in this very directory, now and after the plan.
 	refused, willRefuse bool
 	late                *rightful.Change
@@ -135,7 +137,7 @@ func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	if len(j.id.GIDs) == 0 {
 		j.id.GIDs = []uint32{a.GID}
 	}
-	home := j.resolvePath(a.Home)
+	home := j.home()
 	for i := range a.Sites {
 		j.sites = append(j.sites, j.newSite(&a.Sites[i], home))
 	}
@@ -147,7 +149,10 @@ func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 		}
 	}
 	for _, d := range a.DirsNamed {
-		if cs, err := c.Server.Trace(d); err == nil && !tenantLink(cs, home) {
+		if cs, err := c.Server.Trace(d); err == nil {
+			if _, loose := looseLink(cs, home); loose {
+				continue
+			}
 			j.way[cs[len(cs)-1].Path] = true
 		}
 	}
@@ -157,7 +162,7 @@ func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 // binding is what the rules need to know of the account. The home comes first among the bases.
 func (j *job) binding() policy.Binding {
 	users := j.c.World.Users
-	home := j.resolvePath(j.a.Home)
+	home := j.home()
 	b := policy.Binding{
 		Home: home, UID: j.a.UID, GID: j.a.GID, Web: j.c.World.Web, Facts: facts(j.c.World, j.a), GroupID: users.GroupID,
 		UserID: func(name string) (uint32, bool) {
@@ -221,6 +226,17 @@ func (j *job) resolvePath(p string) string {
 	return cs[len(cs)-1].Path
 }
 
+// home is where the account's home really is. Where a link that is not the administrator's leads there, it stays as
+// configured, and cannot be opened.
+func (j *job) home() string {
+	if cs, err := j.c.Server.Trace(j.a.Home); err == nil {
+		if _, loose := looseLink(cs, ""); loose {
+			return path.Clean(j.a.Home)
+		}
+	}
+	return j.resolvePath(j.a.Home)
+}
+
 // beneath reports whether p is dir or lies below it, by whole names.
 func beneath(p, dir string) bool {
 	return p == dir || dir == "/" || strings.HasPrefix(p, dir) && p[len(dir)] == '/'
@@ -237,11 +253,21 @@ func outerBase(chain []tree.Component, docroot string) string {
 	return docroot
 }
 
-// tenantLink reports whether a link on a resolved way may be the account's own: it is not root's, or lies in the home.
-func tenantLink(cs []tree.Component, home string) bool {
-	return slices.ContainsFunc(cs, func(c tree.Component) bool {
-		return c.Stat.Kind == rightful.KindSymlink && (c.Stat.UID != 0 || beneath(c.Path, home))
-	})
+// looseLink finds the first link on a resolved way that may be a customer's own, and so proves nothing about what belongs
+// to whom: it is not root's, or lies in the home or anywhere below a directory that is not root's alone.
+func looseLink(chain []tree.Component, home string) (at tree.Component, ok bool) {
+	loose := false
+	for _, c := range chain {
+		switch c.Stat.Kind {
+		case rightful.KindSymlink:
+			if loose || c.Stat.UID != 0 || home != "" && beneath(c.Path, home) {
+				return c, true
+			}
+		case rightful.KindDir:
+			loose = loose || c.Stat.UID != 0 || c.Meta.Mode&0o022 != 0
+		}
+	}
+	return at, false
 }
 
 // astray says why a document root is not the account's to have judged, with the entry to blame: a link that may be the
@@ -251,10 +277,8 @@ func (j *job) astray(chain []tree.Component, home string) (at tree.Component, wh
 	if beneath(last.Path, home) {
 		return at, ""
 	}
-	for i, c := range chain {
-		if tenantLink(chain[i:i+1], home) {
-			return c, "it leads to " + last.Path + ", which is not judged"
-		}
+	if at, ok := looseLink(chain, home); ok {
+		return at, "it leads to " + last.Path + ", which is not judged"
 	}
 	return at, ""
 }
@@ -353,6 +377,9 @@ func (j *job) walk(base string, home bool) error {
 		}
 		if tree.IsNotExist(err) {
 			f.Problem = HomeMissing
+			if len(f.Sites) > 0 {
+				f.Effect = rightful.EffectDown
+			}
 		}
 		if !home && f.Problem == HomeMissing {
 			return nil // the document root was reported already
@@ -414,11 +441,11 @@ func (j *job) lookAbove(base string) {
 	}
 }
 
-// through lists the sites whose document root lies at or below a directory.
+// through lists the sites whose document root lies, or should, at or below a directory.
 func (j *job) through(dir string) []string {
 	sites := []string{}
 	for _, s := range j.sites {
-		if s.docroot != "" && beneath(s.docroot, dir) {
+		if beneath(cmp.Or(s.docroot, path.Clean(s.DocRoot)), dir) {
 			sites = append(sites, s.Name)
 		}
 	}

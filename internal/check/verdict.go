@@ -131,6 +131,9 @@ func (j *job) htaccess(d *tree.Dir, lv *level) {
 	web := j.ids[j.sites[lv.site].web]
 	lv.readable = lv.readable && kind == rightful.KindFile && have.Allowed(web, 4)
 	lv.willBe = lv.willBe && kind == rightful.KindFile && after.Allowed(web, 4)
+	if lv.shut == "" && !(lv.readable && lv.willBe) {
+		lv.shut = rightful.JoinPath(rightful.JoinPath(j.base, d.Rel()), ".htaccess")
+	}
 }
 
 // frontPage predicts what the front page answers, now and after the plan, by the first index file that exists: the server
@@ -151,14 +154,14 @@ func (j *job) frontPage(d *tree.Dir, lv *level, s *site) {
 			continue
 		}
 		_, rule := lv.state.Child(name, kind)
-		s.now = j.answer(s, name, p, rule, have, lv.now, lv.readable)
-		s.planned = j.answer(s, name, p, rule, after, lv.planned, lv.willBe)
+		s.now = j.answer(s, name, p, rule, have, lv, lv.now, lv.readable)
+		s.planned = j.answer(s, name, p, rule, after, lv, lv.planned, lv.willBe)
 		return
 	}
 	s.now = front{who: s.web, why: "there is no index file: the server lists the directory or refuses, as configured", culprit: s.docroot}
 	s.planned = s.now
 	if !lv.readable {
-		s.now.status, s.now.why, s.now.culprit = 403, "the web server cannot read .htaccess", rightful.JoinPath(s.docroot, ".htaccess")
+		s.now.status, s.now.why, s.now.culprit = 403, "the web server cannot read .htaccess", lv.shut
 	}
 	if !lv.willBe {
 		s.planned = s.now
@@ -166,7 +169,7 @@ func (j *job) frontPage(d *tree.Dir, lv *level, s *site) {
 }
 
 // answer predicts the status of one file, given who may pass through the directories and whether .htaccess is readable.
-func (j *job) answer(s *site, name, p string, rule *policy.Rule, m rightful.Meta, pass mask, readable bool) front {
+func (j *job) answer(s *site, name, p string, rule *policy.Rule, m rightful.Meta, lv *level, pass mask, readable bool) front {
 	who, reader, unreadable := s.web, "the web server", 403
 	switch {
 	case s.php >= 0 && phpSuffix([]byte(name)):
@@ -181,7 +184,7 @@ func (j *job) answer(s *site, name, p string, rule *policy.Rule, m rightful.Meta
 	case !pass.has(s.web), !pass.has(who): // closed finds the culprit and says why
 		return front{status: 403, who: who}
 	case !readable:
-		return front{status: 403, who: who, why: "the web server cannot read .htaccess", culprit: rightful.JoinPath(s.docroot, ".htaccess")}
+		return front{status: 403, who: who, why: "the web server cannot read .htaccess", culprit: lv.shut}
 	case !m.Allowed(j.ids[who], 4):
 		return front{status: unreadable, who: who, why: fmt.Sprintf("%s (uid %d) cannot read the index", reader, j.ids[who].UID), culprit: p}
 	}

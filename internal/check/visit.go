@@ -251,6 +251,13 @@ func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opin
 		if path == s.now.culprit {
 			f.Effect = rightful.EffectDown
 		}
+		if string(e.Name) == ".htaccess" { // it closes the sites within this one too
+			for _, inner := range j.through(path.Dir(f.Path)) {
+				if inner != s.Name {
+					f.Sites = append(f.Sites, inner)
+				}
+			}
+		}
 	}
 	if len(f.Sites) > 0 && op.rule != nil {
 		j.counter.of(op.rule).harm = true
@@ -300,7 +307,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	path := e.Path()
 	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
 	below := level{
-		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe,
+		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe, shut: lv.shut,
 		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),
 		refused: !j.suexecTakes(have), willRefuse: !j.suexecTakes(op.after),
 		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.way[path] && have.UID == 0),

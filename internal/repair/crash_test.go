@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -485,10 +486,15 @@ func TestAnUndoThatWithholdsAPrivilegeOutlivesAKill(t *testing.T) {
 			if killed = b.crash("undo", run.ID, n, ""); !killed {
 				break
 			}
+			var last *rightful.Run
 			if how == "undo" {
-				b.undo(run.ID)
+				last = b.undo(run.ID)
 			} else {
-				b.resume(b.cutShort().ID)
+				last = b.resume(b.cutShort().ID)
+			}
+			_, items, err := b.state.Run(last.ID)
+			if err != nil || slices.ContainsFunc(items, func(i Item) bool { return i.Reason != reasonWithheld }) {
+				t.Errorf("%s after a kill at step %d: %+v, %v", how, n, items, err)
 			}
 			var st syscall.Stat_t
 			if err := syscall.Stat(suid, &st); err != nil || st.Uid != 0 || st.Mode != syscall.S_IFREG|0o755 {

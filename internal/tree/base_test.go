@@ -2,6 +2,7 @@ package tree_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -258,6 +259,60 @@ func TestContentIsProvedOrRefused(t *testing.T) {
 	}
 	if _, _, err := read("sparse", false); tree.Refused(err) != tree.CauseTooLarge {
 		t.Errorf("a tebibyte of nothing: %v", err)
+	}
+}
+
+// A writer who knocks while a file is read to prove its content makes the proof void: the kernel lets him in sooner or
+// later.
+func TestAWriterWhoWaitsVoidsTheProof(t *testing.T) {
+	dir, _, b := newBase(t, "f 0644 1001:1001 f\n")
+	p := filepath.Join(dir, "f")
+	if err := os.Truncate(p, 512<<20); err != nil {
+		t.Fatal(err)
+	}
+	cur := b.Cursor()
+	defer cur.Close()
+	n, err := cur.Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	knocked := make(chan bool)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				knocked <- false
+				return
+			default:
+			}
+			fd, err := unix.Open(p, unix.O_WRONLY|unix.O_NONBLOCK, 0)
+			if err == unix.EAGAIN {
+				knocked <- true
+				return
+			}
+			if err == nil {
+				unix.Close(fd)
+			}
+		}
+	}()
+	for err = error(unix.EAGAIN); errors.Is(err, unix.EAGAIN); {
+		var release func()
+		_, release, err = n.Content(context.Background(), true)
+		release()
+		select {
+		case k := <-knocked:
+			if k && err == nil {
+				t.Error("the proof stands though a writer waited")
+			}
+			return
+		default:
+		}
+	}
+	close(done)
+	if k := <-knocked; k {
+		t.Error("the proof stands though a writer waited")
 	}
 }
 

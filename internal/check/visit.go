@@ -3,6 +3,7 @@ package check
 import (
 	"path"
 	"slices"
+	"strings"
 
 	"rightful"
 	"rightful/internal/policy"
@@ -251,8 +252,8 @@ func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opin
 		if path == s.now.culprit {
 			f.Effect = rightful.EffectDown
 		}
-		if string(e.Name) == ".htaccess" { // it closes the sites within this one too
-			for _, inner := range j.through(path.Dir(f.Path)) {
+		if dir, ok := strings.CutSuffix(path, "/.htaccess"); ok { // it closes the sites within this one too
+			for _, inner := range j.through(dir) {
 				if inner != s.Name {
 					f.Sites = append(f.Sites, inner)
 				}

@@ -1,6 +1,10 @@
 package tree
 
-import "rightful"
+import (
+	"rightful"
+
+	"golang.org/x/sys/unix"
+)
 
 // AllLinksOnce is AllLinks without its patience.
 func AllLinksOnce(s *Server, id rightful.EntryID, base string, paths []string) error {
@@ -10,4 +14,19 @@ func AllLinksOnce(s *Server, id rightful.EntryID, base string, paths []string) e
 	}
 	defer b.Close()
 	return s.allLinks(id, map[string]*Base{base: b}, []string{base}, paths)
+}
+
+// CrossesBlind asks of an entry of the base whether it lies on another mount, as on a kernel whose statx(2) tells no mount
+// ids and no mount roots.
+func CrossesBlind(b *Base, name string) (bool, error) {
+	blind := *b
+	blind.stat.Mount = mountID(b.fd)
+	fd, err := openPath(b.fd, name)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	st, err := statFD(fd)
+	st.Mount, st.Attrs = 0, 0
+	return blind.crosses(fd, &st), err
 }

@@ -327,11 +327,19 @@ func TestMountsAreNotEntered(t *testing.T) {
 	if diff := cmp.Diff([]string{"", "kept", "kept/f"}, r.met); diff != "" {
 		t.Errorf("met (-want +got):\n%s", diff)
 	}
+	if crosses, err := tree.CrossesBlind(b, "kept"); crosses || err != nil {
+		t.Errorf("an ordinary directory is taken for a mount: %v", err)
+	}
 	cur := b.Cursor()
 	defer cur.Close()
 	for _, rel := range []string{"bound", "other", "file", "bound/secret"} {
 		if rel != "bound/secret" && tree.Refused(r.fails[rel]) != tree.CauseMount {
 			t.Errorf("walk at %s: %v", rel, r.fails[rel])
+		}
+		if rel != "bound/secret" {
+			if crosses, err := tree.CrossesBlind(b, rel); !crosses || err != nil {
+				t.Errorf("%s is not known for a mount without the help of statx: %v", rel, err)
+			}
 		}
 		if n, err := cur.Open(rel); tree.Refused(err) != tree.CauseMount {
 			t.Errorf("open %s: %v", rel, err)

@@ -304,7 +304,7 @@ func (a *app) runOptions(c *tree.Server, users *panel.Users) (o repair.Options, 
 func (a *app) applyPlan(ctx context.Context, c *writing, plan *repair.Plan, canary string) (int, error) {
 	o, end := a.runOptions(c.s, c.ps.Users)
 	o.Canary = canary
-	o.Verify = newVerifier(c.opts, plan, c.s.Live())
+	o.Verify = a.newVerifier(c.opts, plan)
 	run, err := c.st.Apply(ctx, plan, o)
 	end()
 	return a.ended(ctx, c.s.Live(), run, err)

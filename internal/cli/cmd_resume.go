@@ -56,7 +56,7 @@ func (a *app) resume(ctx context.Context, args []string) error {
 	}
 	o, end := a.runOptions(w.s, w.ps.Users)
 	if run.Verb != repair.VerbUndo {
-		o.Verify = newVerifier(w.opts, p, w.s.Live())
+		o.Verify = a.newVerifier(w.opts, p)
 	}
 	done, err := w.st.Resume(ctx, id, o)
 	end()

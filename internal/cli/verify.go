@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"rightful"
 	"rightful/internal/check"
@@ -17,11 +18,13 @@ import (
 // verifier judges a stage by real requests to the local web server. A site that cannot be asked (no live server, no
 // answer, or an error before we came) is judged by prediction instead and listed as unverified.
 type verifier struct {
-	opts  check.Options
-	plan  *repair.Plan
-	live  bool
-	sites map[string]*siteBase // by account and site
-	order []string
+	opts check.Options
+	plan *repair.Plan
+	live bool
+	// settle is for how long a site that is to be cured may go on answering as before.
+	settle time.Duration
+	sites  map[string]*siteBase // by account and site
+	order  []string
 }
 
 // siteBase is how one site answered before anything was changed.
@@ -43,12 +46,15 @@ type baseAnswer struct {
 // controls is how many sites outside a stage are asked too when one in it got worse. As many outside the plan are kept.
 const controls = 3
 
+// settleTick is how often a site is asked again that answers as before.
+const settleTick = 500 * time.Millisecond
+
 // retries is how often a worse answer is asked again before it is believed.
 const retries = 2
 
-func newVerifier(opts check.Options, plan *repair.Plan, live bool) *verifier {
+func (a *app) newVerifier(opts check.Options, plan *repair.Plan) *verifier {
 	opts.Plan = false
-	return &verifier{opts: opts, plan: plan, live: live, sites: map[string]*siteBase{}}
+	return &verifier{opts: opts, plan: plan, live: opts.Server.Live(), settle: time.Duration(a.cfg.Settle) * time.Second, sites: map[string]*siteBase{}}
 }
 
 func (v *verifier) key(account, site string) string { return account + "\x00" + site }
@@ -121,23 +127,21 @@ func (v *verifier) Restore(raw json.RawMessage) error {
 	return nil
 }
 
-// requests are what a site is asked: its front page, and up to three pages that are refused and should not be, at the
-// first address of each scheme where it listens.
-func (v *verifier) requests(acct *panel.Account, before rightful.Verdict) []web.Request {
+// requests are what a site is asked, by the first of its names that is one, at every address where it listens: its front
+// page, and up to three pages that are refused and should not be.
+func (v *verifier) requests(acct *panel.Account, before rightful.Verdict) (reqs []web.Request) {
 	i := slices.IndexFunc(acct.Sites, func(s rightful.Site) bool { return s.Name == before.Site })
-	if !v.live || i < 0 || len(acct.Sites[i].Domains) == 0 {
+	if !v.live || i < 0 {
 		return nil
 	}
-	var reqs []web.Request
-	seen := map[string]bool{}
-	for _, l := range acct.Sites[i].Listen {
-		scheme, _, _ := strings.Cut(l, "://")
-		if seen[scheme] {
-			continue
-		}
-		seen[scheme] = true
+	site := &acct.Sites[i]
+	name := slices.IndexFunc(site.Domains, func(d string) bool { return !strings.ContainsAny(d, "*?") })
+	if name < 0 {
+		return nil
+	}
+	for _, l := range site.Listen {
 		for _, p := range append([]string{"/"}, before.Samples...) {
-			reqs = append(reqs, web.Request{Host: acct.Sites[i].Domains[0], Listen: l, Path: p})
+			reqs = append(reqs, web.Request{Host: site.Domains[name], Listen: l, Path: p})
 		}
 	}
 	return reqs
@@ -164,31 +168,35 @@ func (v *verifier) ask(ctx context.Context, keys []string) error {
 // Judge implements repair.Verifier.
 func (v *verifier) Judge(ctx context.Context, accounts []string) ([]repair.Judgement, error) {
 	js := make([]repair.Judgement, len(accounts))
-	worse := false
+	index := make(map[string]*repair.Judgement, len(accounts))
 	for i, a := range accounts {
-		j := &js[i]
-		j.Account = a
-		for _, k := range v.order {
-			b := v.sites[k]
-			if b.Account != a {
-				continue
+		js[i].Account = a
+		index[a] = &js[i]
+	}
+	var bs []*siteBase
+	for _, k := range v.order {
+		if b := v.sites[k]; index[b.Account] != nil {
+			bs = append(bs, b)
+		}
+	}
+	looks, err := v.compare(ctx, bs, v.settle)
+	if err != nil {
+		return nil, err
+	}
+	worse := false
+	for i, b := range bs {
+		j := index[b.Account]
+		switch looks[i].got {
+		case better:
+			j.Cured = append(j.Cured, b.Site)
+		case asBefore:
+			if b.toBeCured() {
+				j.Uncured = append(j.Uncured, b.Site)
 			}
-			got, why, err := v.compare(ctx, b)
-			if err != nil {
-				return nil, err
-			}
-			switch got {
-			case better:
-				j.Cured = append(j.Cured, b.Site)
-			case asBefore:
-				if b.toBeCured() {
-					j.Uncured = append(j.Uncured, b.Site)
-				}
-			case lower:
-				j.Worse, j.Reason, worse = append(j.Worse, b.Site), why, true
-			case unproved:
-				j.Unverified = append(j.Unverified, b.Site)
-			}
+		case lower:
+			j.Worse, j.Reason, worse = append(j.Worse, b.Site), looks[i].why, true
+		case unproved:
+			j.Unverified = append(j.Unverified, b.Site)
 		}
 	}
 	if worse {
@@ -215,32 +223,90 @@ const (
 	lower
 )
 
-// compare asks a site again. It is better if some answer is and none is lower, and lower, with the reason, only after
-// retries. An error, or no answer, before proves nothing, unless the page is served now.
-func (v *verifier) compare(ctx context.Context, b *siteBase) (got comparison, why string, err error) {
-	for range 1 + retries {
-		got = unproved
-		for i, now := range web.Probe(ctx, b.Requests, web.ProbeOptions{}) {
-			was := b.Answers[i]
-			switch {
-			case was.Class >= web.ClassRefused && now.Class < was.Class:
-				got = lower
-				why = fmt.Sprintf("%s%s answered %d, now %s", b.Requests[i].Host, b.Requests[i].Path, was.Status, answerText(now))
-			case got == lower:
-			case now.Class > was.Class && now.Class == web.ClassServed:
-				got = better
-			case got == unproved && (was.Class == web.ClassRefused || was.Class == web.ClassServed && !b.toBeCured()):
-				got = asBefore
+// A look is what came of asking a site again.
+type look struct {
+	got comparison
+	why string // it is lower
+}
+
+// compare asks sites again, all of them together. What is lower is asked twice more before it is believed. What is to be
+// cured and answers as before is asked again and again until it is better, for as long as settle: caches of what could
+// not be reached (PHP's realpath cache, nginx's open_file_cache) outlive the repair by some seconds.
+func (v *verifier) compare(ctx context.Context, bs []*siteBase, settle time.Duration) ([]look, error) {
+	looks := make([]look, len(bs))
+	again := func(wanted func(i int) bool) error {
+		var reqs []web.Request
+		for i, b := range bs {
+			if wanted(i) {
+				reqs = append(reqs, b.Requests...)
 			}
 		}
-		if err := ctx.Err(); err != nil {
-			return unproved, "", err
+		answers := web.Probe(ctx, reqs, web.ProbeOptions{})
+		for i, b := range bs {
+			if wanted(i) {
+				looks[i] = b.look(answers[:len(b.Requests)])
+				answers = answers[len(b.Requests):]
+			}
 		}
-		if got != lower {
-			return got, "", nil
+		return ctx.Err()
+	}
+	ask := func(wanted func(i int) bool) error {
+		err := again(wanted)
+		for n := 0; err == nil && n < retries; n++ {
+			err = again(func(i int) bool { return looks[i].got == lower })
+		}
+		return err
+	}
+	if err := ask(func(int) bool { return true }); err != nil || settle <= 0 {
+		return looks, err
+	}
+	patience, tick := time.NewTimer(settle), time.NewTicker(settleTick)
+	defer patience.Stop()
+	defer tick.Stop()
+	uncured := func(i int) bool { return looks[i].got == asBefore && bs[i].toBeCured() }
+	for pending(len(bs), uncured) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-patience.C:
+			return looks, nil
+		case <-tick.C:
+		}
+		if err := ask(uncured); err != nil {
+			return nil, err
 		}
 	}
-	return got, why, nil
+	return looks, nil
+}
+
+func pending(n int, of func(i int) bool) bool {
+	for i := range n {
+		if of(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// look holds the answers of a site against those before. It is better if some answer is and none is lower. An error, or
+// no answer, before proves nothing, unless the page is served now; neither does an error that announces its end where
+// the page was refused: then an application is in maintenance, and only answers at all because it can be reached again.
+func (b *siteBase) look(answers []web.Answer) (l look) {
+	for i, now := range answers {
+		was := b.Answers[i]
+		switch {
+		case now.Later && was.Class == web.ClassRefused:
+		case was.Class >= web.ClassRefused && now.Class < was.Class:
+			l.got = lower
+			l.why = fmt.Sprintf("%s%s answered %d, now %s", b.Requests[i].Host, b.Requests[i].Path, was.Status, answerText(now))
+		case l.got == lower:
+		case now.Class > was.Class && now.Class == web.ClassServed:
+			l.got = better
+		case l.got == unproved && (was.Class == web.ClassRefused || was.Class == web.ClassServed && !b.toBeCured()):
+			l.got = asBefore
+		}
+	}
+	return l
 }
 
 // toBeCured reports whether the plan is predicted to make the site better. Then a page that was served all along shows
@@ -263,11 +329,11 @@ func (v *verifier) outage(ctx context.Context, stage []string) (why string, err 
 			continue
 		}
 		asked++
-		got, worse, err := v.compare(ctx, b)
-		if err != nil || got != lower {
+		looks, err := v.compare(ctx, []*siteBase{b}, 0)
+		if err != nil || looks[0].got != lower {
 			return "", err
 		}
-		why = "sites that were not touched answer worse too: " + worse
+		why = "sites that were not touched answer worse too: " + looks[0].why
 	}
 	return why, nil
 }

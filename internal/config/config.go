@@ -35,6 +35,8 @@ type Config struct {
 	Verbose   bool     `toml:"verbose"`
 	NoColor   bool     `toml:"no_color"`
 	Yes       bool     `toml:"yes"`
+	// Settle is for how many seconds a site that should be cured may go on answering as before.
+	Settle int `toml:"settle"`
 	// ExcludeAccount names those that are left alone; ExcludePath holds absolute patterns (path.Match) of what is
 	// left alone with everything beneath it.
 	ExcludeAccount []string `toml:"exclude_account"`
@@ -47,7 +49,7 @@ type Config struct {
 }
 
 // Default is the configuration of a server that has none.
-func Default() Config { return Config{Root: "/", State: "/var/lib/rightful"} }
+func Default() Config { return Config{Root: "/", State: "/var/lib/rightful", Settle: 10} }
 
 // A Setting is one setting under its three names.
 type Setting struct {
@@ -67,6 +69,7 @@ var Settings = []Setting{
 	{"jobs", "work on `N` accounts at once (0: as many as suit the machine)", func(c *Config) any { return &c.Jobs }},
 	{"max-load", "begin no further account while the load average is above `N` (0: no limit)", func(c *Config) any { return &c.MaxLoad }},
 	{"background", "yield processor and disk to everybody else (by itself under systemd timers)", func(c *Config) any { return &c.Background }},
+	{"settle", "give a repaired site `SECONDS` to answer better: PHP and nginx remember what they could not reach", func(c *Config) any { return &c.Settle }},
 	{"json", "print JSON lines", func(c *Config) any { return &c.JSON }},
 	{"quiet", "print no progress, warnings or notes", func(c *Config) any { return &c.Quiet }},
 	{"verbose", "say more of what is done", func(c *Config) any { return &c.Verbose }},

@@ -77,7 +77,7 @@ func closedCanary(s *server) {
 	s.breakIt("strip-group", "bob")
 	s.breakIt("strip-group", "carol")
 	broken := s.listing()
-	run := s.takenBack(s.rightful("fix", "--canary", "bob", "--yes"), broken)
+	run := s.takenBack(s.rightful("fix", "--canary", "bob", "--yes", "--settle", "1"), broken)
 	if len(run.Stages) != 1 || !slices.Equal(run.Stages[0].TakenBack, []string{"bob"}) || !strings.Contains(run.Reason, "not cured") {
 		s.t.Errorf("stages %+v, reason %q; want bob taken back, as not cured", run.Stages, run.Reason)
 	}
@@ -90,7 +90,7 @@ func closedOther(s *server) {
 	s.deny("/home/carol/public_html")
 	s.breakIt("strip-group", "bob")
 	s.breakIt("strip-group", "carol")
-	run := s.rightful("fix", "--canary", "bob", "--yes").exit(s.t, 1).run(s.t, rightful.RunDone)
+	run := s.rightful("fix", "--canary", "bob", "--yes", "--settle", "1").exit(s.t, 1).run(s.t, rightful.RunDone)
 	last := run.Stages[len(run.Stages)-1]
 	if !slices.Equal(last.Uncured, []string{"carol.example"}) || len(last.Worse)+len(last.TakenBack)+len(last.Cured) > 0 {
 		s.t.Errorf("last stage %+v; want carol.example not cured and nothing else", last)

@@ -17,8 +17,8 @@ type PHPHandler struct {
 	ByPath bool
 	// Wrapper is the program that mod_fcgid starts PHP by, or "".
 	Wrapper string
-	File   string
-	Line   int
+	File    string
+	Line    int
 }
 
 // PHP tells how scripts directly in the document root of v run, from the configuration alone: .htaccess files are not

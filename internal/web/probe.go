@@ -76,6 +76,9 @@ type Answer struct {
 	Class  Class
 	Millis int64 // from the connection to the end of what was read, redirect included
 	Err    string
+	// Later is set where the server or the application says itself that it will be back: 503 with Retry-After. That is
+	// what maintenance looks like, and tells nothing about access.
+	Later bool
 	// Redirected is the target of the redirect that was followed, or that led elsewhere and was not.
 	Redirected string
 }
@@ -157,7 +160,7 @@ func probe(ctx context.Context, q Request, o ProbeOptions) (a Answer) {
 	}
 	host, p := q.Host, q.Path
 	for hop := 0; ; hop++ {
-		status, location, err := get(ctx, scheme, addr, host, p, o)
+		status, head, err := get(ctx, scheme, addr, host, p, o)
 		if err != nil {
 			if hop > 0 && errors.Is(err, syscall.ECONNREFUSED) {
 				return a // nobody answers there on this machine; what a proxy before it would do is not known
@@ -166,6 +169,8 @@ func probe(ctx context.Context, q Request, o ProbeOptions) (a Answer) {
 			return a
 		}
 		a.Status, a.Class = status, ClassOf(status)
+		a.Later = status == http.StatusServiceUnavailable && head.Get("Retry-After") != ""
+		location := head.Get("Location")
 		if hop > 0 || status < 300 || status > 399 || location == "" {
 			return a
 		}
@@ -217,15 +222,15 @@ func sameSite(a, b string) bool {
 	return bare(a) == bare(b)
 }
 
-// get makes one request on its own connection and reads the answer's status, its Location, and a part of its body.
+// get makes one request on its own connection and reads the answer's status, its header, and a part of its body.
 // The request is written by hand: net/http would mend a path that is not in its form, and it is sent as it is.
-func get(ctx context.Context, scheme, addr, host, p string, o ProbeOptions) (status int, location string, err error) {
+func get(ctx context.Context, scheme, addr, host, p string, o ProbeOptions) (status int, head http.Header, err error) {
 	if host == "" || strings.ContainsAny(host, " \t\r\n/") {
-		return 0, "", fmt.Errorf("host %q is not a name", host)
+		return 0, nil, fmt.Errorf("host %q is not a name", host)
 	}
 	conn, err := o.Dial(ctx, "tcp", addr)
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	defer conn.Close()
 	// A done context wakes whatever waits on the connection.
@@ -235,13 +240,13 @@ func get(ctx context.Context, scheme, addr, host, p string, o ProbeOptions) (sta
 		// What is asked is whether the local server answers; whether its certificate is good is another matter.
 		tc := tls.Client(conn, &tls.Config{ServerName: serverNameFor(host), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10})
 		if err := tc.HandshakeContext(ctx); err != nil {
-			return 0, "", fmt.Errorf("TLS: %w", err)
+			return 0, nil, fmt.Errorf("TLS: %w", err)
 		}
 		conn = tc
 	}
 	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAccept: */*\r\nConnection: close\r\n\r\n", requestPath(p), host, o.UserAgent)
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	// The head is bounded too; an endless one is no HTTP.
 	r := bufio.NewReader(io.LimitReader(conn, maxBody+(64<<10)))
@@ -250,13 +255,13 @@ func get(ctx context.Context, scheme, addr, host, p string, o ProbeOptions) (sta
 		resp, err = http.ReadResponse(r, nil)
 	}
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody)); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return resp.StatusCode, "", fmt.Errorf("read body: %w", err)
+		return resp.StatusCode, nil, fmt.Errorf("read body: %w", err)
 	}
-	return resp.StatusCode, resp.Header.Get("Location"), nil
+	return resp.StatusCode, resp.Header, nil
 }
 
 // serverNameFor is the name for TLS: an address is not sent.

@@ -41,6 +41,11 @@ func TestProbeAnswersInOrderWithHostAndExactPath(t *testing.T) {
 			http.Redirect(w, r, "/loop", 302)
 		case r.RequestURI == "/boom":
 			w.WriteHeader(500)
+		case r.RequestURI == "/back-soon":
+			w.Header().Set("Retry-After", "600")
+			w.WriteHeader(503)
+		case r.RequestURI == "/down":
+			w.WriteHeader(503)
 		case r.RequestURI == "/login":
 			w.WriteHeader(401)
 		case r.RequestURI == "/big":
@@ -71,18 +76,22 @@ func TestProbeAnswersInOrderWithHostAndExactPath(t *testing.T) {
 		return counted{conn, &running}, err
 	}
 	var reqs []Request
-	for _, p := range []string{"/a%2Fb%20c", "/old", "/away", "/loop", "/boom", "/login", "/big", "/agent", "/x"} {
+	for _, p := range []string{"/a%2Fb%20c", "/old", "/away", "/loop", "/boom", "/login", "/big", "/agent", "/x", "/back-soon", "/down"} {
 		reqs = append(reqs, Request{Host: "a.example", Listen: "http://:80", Path: p})
 	}
 	reqs = append(reqs, Request{Host: "a.example", Listen: "https://[::]:443", Path: "/login"},
 		Request{Host: "a.example", Listen: "nonsense", Path: "/"}, Request{Host: "a b", Listen: "http://:80", Path: "/"})
 	got := []string{}
 	for _, a := range Probe(context.Background(), reqs, ProbeOptions{Dial: dial, Parallel: 1}) {
-		got = append(got, fmt.Sprintf("%d %s %s", a.Status, a.Class, a.Redirected))
+		later := ""
+		if a.Later {
+			later = " later"
+		}
+		got = append(got, fmt.Sprintf("%d %s %s%s", a.Status, a.Class, a.Redirected, later))
 	}
 	if d := cmp.Diff([]string{
 		"403 refused ", "404 refused http://www.a.example/new", "302 served http://elsewhere.example/", "302 served /loop",
-		"500 error ", "401 served ", "200 served ", "204 served ", "418 error ", "401 served ", "0 none ", "0 none ",
+		"500 error ", "401 served ", "200 served ", "204 served ", "418 error ", "503 error  later", "503 error ", "401 served ", "0 none ", "0 none ",
 	}, got); d != "" {
 		t.Error(d)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func TestTheExampleSetsEverySettingToItsDefault(t *testing.T) {
-	got := Config{Root: "x", State: "x", Jobs: 9, MaxLoad: 9, Background: true, JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
+	got := Config{Root: "x", State: "x", Jobs: 9, Settle: 9, MaxLoad: 9, Background: true, JSON: true, Quiet: true, Verbose: true, NoColor: true, Yes: true}
 	if err := got.ReadFile("example.toml", []byte(Example)); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestVariablesSetWhatTheyName(t *testing.T) {
 	if err := c.ReadEnv(func(k string) string { return env[k] }); err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Root: "/mnt", WebConfig: []string{"/a", "/b"}, State: "/var/lib/rightful", JSON: true, NoColor: true}
+	want := Config{Root: "/mnt", WebConfig: []string{"/a", "/b"}, State: "/var/lib/rightful", JSON: true, NoColor: true, Settle: 10}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

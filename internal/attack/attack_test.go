@@ -198,7 +198,7 @@ func TestNobodyElseIsHarmedWhileATenantRaces(t *testing.T) {
 			before := h.victims()
 			stop := treetest.Attack(t, alice, h.path("home/alice"), c.steps...)
 			changed := 0
-			for range 25 {
+			for range 15 {
 				if _, plan := h.check(); plan != "" {
 					run := h.apply(plan)
 					h.unharmed(before)
@@ -207,7 +207,7 @@ func TestNobodyElseIsHarmedWhileATenantRaces(t *testing.T) {
 				}
 				h.unharmed(before)
 			}
-			if n := slices.Max(stop()); n < 25 {
+			if n := slices.Max(stop()); n < 15 {
 				t.Errorf("the attacker came to only %d rounds", n)
 			}
 			if changed == 0 {

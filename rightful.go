@@ -379,6 +379,32 @@ type Stage struct {
 	TakenBack  []string `json:"taken_back"` // accounts
 }
 
+// A QuotaChange is what changes of owner add to the share of the disks that one user takes; less than nothing where they
+// take away from it.
+type QuotaChange struct {
+	UID    uint32 `json:"uid"`
+	Bytes  int64  `json:"bytes"`
+	Inodes int64  `json:"inodes"`
+	// OverSoft: the user would end above the soft limit, and has some days to get below it.
+	OverSoft bool `json:"over_soft,omitempty"`
+}
+
+// SizeText gives a number of bytes for people: "1.2 GiB", "−512 B".
+func SizeText(n int64) string {
+	sign, f := "", float64(n)
+	if n < 0 {
+		sign, f = "−", -f
+	}
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	for f >= 1024 && len(units) > 1 {
+		f, units = f/1024, units[1:]
+	}
+	if units[0] == "B" {
+		return fmt.Sprintf("%s%.0f B", sign, f)
+	}
+	return fmt.Sprintf("%s%.1f %s", sign, f, units[0])
+}
+
 // RawPath gives the exact bytes of a path for a path_b64 field: nil where the text form loses nothing.
 func RawPath(p string) []byte {
 	if utf8.ValidString(p) {

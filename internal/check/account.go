@@ -36,6 +36,7 @@ const (
 	ClosedAncestor    rightful.Problem = "closed-ancestor"
 	DocrootMissing    rightful.Problem = "docroot-missing"
 	DocrootOutside    rightful.Problem = "docroot-outside"
+	OverQuota         rightful.Problem = "over-quota"
 )
 
 // Catalogue explains every problem in one line.
@@ -58,6 +59,7 @@ var Catalogue = map[rightful.Problem]string{
 	ClosedAncestor:    "a directory above all homes is closed to the web server",
 	DocrootMissing:    "the document root does not exist",
 	DocrootOutside:    "the document root leads out of the account",
+	OverQuota:         "repairing its owners would put the account above its quota",
 }
 
 // site is one site of the account while it is judged.
@@ -108,6 +110,7 @@ type job struct {
 	planned map[string]rightful.Meta // what directories that the panel names will be
 	walked  int
 	counter counter
+	moved   map[quotaUser]moved
 }
 
 // mask has a bit for each identity of job.ids.
@@ -131,7 +134,7 @@ type level struct {
 func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	j := &job{
 		c: c, ctx: ctx, a: a, r: &Report{Account: a}, way: map[string]bool{}, links: map[inode]*linked{},
-		planned: map[string]rightful.Meta{}, counter: counter{rules: map[*policy.Rule]*ruleCount{}},
+		planned: map[string]rightful.Meta{}, counter: counter{rules: map[*policy.Rule]*ruleCount{}}, moved: map[quotaUser]moved{},
 		id: rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
 	}
 	if len(j.id.GIDs) == 0 {
@@ -211,6 +214,7 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 		now, planned := j.verdict(s)
 		j.r.Now, j.r.Planned = append(j.r.Now, now), append(j.r.Planned, planned)
 	}
+	j.weigh()
 	c.Walked(j.walked)
 	j.temper()
 	j.r.rules = j.counter.rules

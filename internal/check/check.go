@@ -35,6 +35,7 @@ const (
 	RiskForeignOwner = "foreign-owner" // this user's files are the account's they lie in
 	RiskLocked       = "locked"        // this account was not locked on purpose
 	RiskRule         = "rule"          // this rule is right although most of the server disagrees with it
+	RiskQuota        = "quota"         // this account may end above its quota
 )
 
 // ParseAccept reads RISK:NAME.
@@ -43,8 +44,8 @@ func ParseAccept(s string) (Accept, error) {
 	switch {
 	case !ok || name == "":
 		return Accept{}, fmt.Errorf("risk %q is not RISK:NAME", s)
-	case risk != RiskRootOwned && risk != RiskForeignOwner && risk != RiskLocked && risk != RiskRule:
-		return Accept{}, fmt.Errorf("unknown risk %q: it must be %s, %s, %s or %s", risk, RiskRootOwned, RiskForeignOwner, RiskLocked, RiskRule)
+	case risk != RiskRootOwned && risk != RiskForeignOwner && risk != RiskLocked && risk != RiskRule && risk != RiskQuota:
+		return Accept{}, fmt.Errorf("unknown risk %q: it must be %s, %s, %s, %s or %s", risk, RiskRootOwned, RiskForeignOwner, RiskLocked, RiskRule, RiskQuota)
 	}
 	return Accept{risk, name}, nil
 }
@@ -73,6 +74,9 @@ type Options struct {
 	Jobs int
 	// Wait, if set, is called before each account and returns when it may begin.
 	Wait func(context.Context) error
+	// Quota tells what a user takes and may take of the file system that a directory lies on; false where that is not
+	// counted. Nil asks the kernel.
+	Quota func(dir string, uid uint32) (tree.Quota, bool, error)
 	// Walked is called now and then with how many entries were met since the last call.
 	Walked func(n int)
 }
@@ -95,8 +99,10 @@ type Report struct {
 	// the same order.
 	Now, Planned []rightful.Verdict
 	Changes      []rightful.Change
-	Entries      int
-	rules        map[*policy.Rule]*ruleCount
+	// Quota is what the changes move between users' quotas, by uid.
+	Quota   []rightful.QuotaChange
+	Entries int
+	rules   map[*policy.Rule]*ruleCount
 }
 
 // Worse lists the sites that the changes would make worse.
@@ -205,6 +211,9 @@ func newChecker(o Options) (*checker, error) {
 	}
 	if o.Walked == nil {
 		c.Walked = func(int) {}
+	}
+	if o.Quota == nil {
+		c.Quota = quotaOf(o.Server)
 	}
 	if o.Wait == nil {
 		c.Wait = func(context.Context) error { return nil }

@@ -15,6 +15,8 @@ type inode struct{ dev, ino uint64 }
 // their rules agree with the change.
 type linked struct {
 	links    uint32
+	extent   extent
+	uid      uint32 // its owner today
 	met      []metLink
 	findings []rightful.Finding
 	after    *rightful.Meta // what it would be; nil where nothing would be changed
@@ -34,7 +36,7 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 	key := inode{e.Dev, e.Ino}
 	l := j.links[key]
 	if l == nil {
-		l = &linked{links: e.Nlink}
+		l = &linked{links: e.Nlink, extent: j.extent(e), uid: have.UID}
 		j.links[key] = l
 	}
 	path := e.Path()
@@ -95,6 +97,7 @@ func (j *job) settleLinks() {
 		if why != "" || l.after == nil {
 			continue
 		}
+		j.move(l.extent, l.uid, l.after.UID)
 		for _, m := range l.met {
 			if m.cures != nil {
 				m.cures.planned.blocked--

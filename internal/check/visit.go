@@ -189,6 +189,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	op := j.judge(e.Path(), rule, e.Kind, have, e.Immutable(), lv.account)
 	f := j.finding(e, have, op, lv)
 	j.find(f)
+	j.move(j.extent(e), have.UID, op.after.UID)
 	if c := j.newChange(e, have, op, f); c != nil {
 		j.r.Changes = append(j.r.Changes, *c)
 	}
@@ -316,6 +317,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	if op.problem != "" {
 		f := j.finding(e, have, op, lv)
 		j.find(f)
+		j.move(j.extent(e), have.UID, op.after.UID)
 		if c := j.newChange(e, have, op, f); c != nil {
 			below.late = j.order(c)
 		}

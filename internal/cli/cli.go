@@ -19,6 +19,7 @@ import (
 	"rightful/internal/config"
 	"rightful/internal/panel"
 	"rightful/internal/term"
+	"rightful/internal/tree"
 
 	"github.com/spf13/cobra"
 )
@@ -38,6 +39,10 @@ type Env struct {
 	Width func() int
 	// Poke asks for a line of progress (SIGUSR1).
 	Poke <-chan os.Signal
+	// Load gives the load average of the last minute; nil reads it of this machine.
+	Load func() (float64, error)
+	// Quota is check.Options.Quota; nil asks the kernel.
+	Quota func(dir string, uid uint32) (tree.Quota, bool, error)
 }
 
 // verbs are the constructors of all verbs, in the order of help.

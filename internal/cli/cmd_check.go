@@ -106,7 +106,7 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 	if included := a.included(c.ps, args); len(included) == 0 && len(a.cfg.ExcludeAccount) > 0 {
 		return fail(exitCannot, errors.New("check accounts: every one is excluded"), "--exclude-account ACCOUNT")
 	}
-	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: a.included(c.ps, args), Exact: f.exact, Exclude: a.cfg.ExcludePath, Jobs: a.cfg.Jobs, Wait: a.calm}
+	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: a.included(c.ps, args), Exact: f.exact, Exclude: a.cfg.ExcludePath, Jobs: a.cfg.Jobs, Wait: a.calm, Quota: a.env.Quota}
 	if c.opts.Overrides, err = overrides(c.s); err != nil {
 		return fail(exitCannot, err)
 	}

@@ -152,6 +152,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	}
 	if !a.cfg.JSON {
 		a.note("plan %s: %s", id, planLine(plan))
+		a.noteQuota(plan)
 	}
 	if err := a.confirm(ctx, changeQuestion(plan)); err != nil {
 		return err
@@ -251,7 +252,7 @@ func writeAccount(w *repair.PlanWriter, r *check.Report) error {
 		return nil
 	}
 	err := w.Account(repair.PlanAccount{
-		Account: r.Account.Name, UID: r.Account.UID, Home: r.Account.Home, Bases: r.Bases, Before: r.Now, After: r.Planned,
+		Account: r.Account.Name, UID: r.Account.UID, Home: r.Account.Home, Bases: r.Bases, Before: r.Now, After: r.Planned, Quota: r.Quota,
 	})
 	for i := range r.Changes {
 		if err == nil {

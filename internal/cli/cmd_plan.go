@@ -116,6 +116,8 @@ type planJSON struct {
 	Accounts []string `json:"accounts"`
 	Changes  int      `json:"changes"`
 	Accept   []string `json:"accept"`
+	// Quota is what the plan moves between users' quotas.
+	Quota []rightful.QuotaChange `json:"quota"`
 }
 
 // showPlan prints a plan. After a dry run the exit code says that there is something to do.
@@ -126,7 +128,7 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 		n       int
 		show    []string
 	}
-	out := planJSON{Plan: p.ID, Verb: p.Verb, Changes: p.Changes, Accept: p.Accept}
+	out := planJSON{Plan: p.ID, Verb: p.Verb, Changes: p.Changes, Accept: p.Accept, Quota: quotaChanges(p)}
 	for i := range p.Accounts {
 		acct := p.Accounts[i].Account
 		out.Accounts = append(out.Accounts, acct)
@@ -180,6 +182,9 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 		}{p.Changes})
 	} else {
 		a.out.printf("plan %s: %s\n", p.ID, planLine(p))
+		if l := a.quotaLine(p); l != "" {
+			a.out.printf("%s\n", l)
+		}
 		a.note("hint: %s", a.again("plan", "apply", p.ID))
 	}
 	if dryRun {
@@ -199,6 +204,9 @@ func (a *app) planApply(ctx context.Context, id, canary string) error {
 		return a.planError(err)
 	}
 	defer p.Close()
+	if !a.cfg.JSON {
+		a.noteQuota(p)
+	}
 	if err := a.confirm(ctx, changeQuestion(p)); err != nil {
 		return err
 	}

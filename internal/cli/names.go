@@ -15,11 +15,18 @@ type names struct{ users *panel.Users }
 // names of the server that was read last; without one, ids are shown as numbers.
 func (a *app) names() names { return names{a.users} }
 
+func (n names) user(uid uint32) string {
+	if n.users == nil {
+		return fmt.Sprint(uid)
+	}
+	return term.Quote(n.users.Name(uid))
+}
+
 func (n names) owner(uid, gid uint32) string {
 	if n.users == nil {
 		return fmt.Sprintf("%d:%d", uid, gid)
 	}
-	return term.Quote(n.users.Name(uid)) + ":" + term.Quote(n.users.GroupName(gid))
+	return n.user(uid) + ":" + term.Quote(n.users.GroupName(gid))
 }
 
 // diff shows only what is different: "alice:alice → alice:www-data, 0755 → 0750".

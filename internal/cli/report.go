@@ -217,7 +217,7 @@ func (a *app) findingLines(f *rightful.Finding) []string {
 	if f.Note != "" {
 		lines = append(lines, "        "+term.Line(f.Note))
 	}
-	if f.Accept != "" {
+	if f.Accept != "" && (f.Problem == check.OverQuota || !strings.HasPrefix(f.Accept, check.RiskQuota+":")) {
 		lines = append(lines, "        to take that risk: "+a.again("fix", f.Account, "--accept="+f.Accept))
 	}
 	return lines

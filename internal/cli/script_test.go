@@ -20,12 +20,16 @@ import (
 	"testing"
 
 	"rightful/internal/cli"
+	"rightful/internal/tree/treetest"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
+	if treetest.Child() {
+		return
+	}
 	testscript.Main(m, map[string]func(){
 		"rightful": func() { os.Exit(program()) },
 		// asnobody ARGS runs rightful without root's rights.

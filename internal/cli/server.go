@@ -75,7 +75,7 @@ func (a *app) risks(ps *panel.Server, texts []string) ([]check.Accept, error) {
 		}
 		var known []string
 		switch x.Risk {
-		case check.RiskRootOwned, check.RiskLocked:
+		case check.RiskRootOwned, check.RiskLocked, check.RiskQuota:
 			for i := range ps.Accounts {
 				known = append(known, ps.Accounts[i].Name)
 			}

@@ -50,6 +50,8 @@ type PlanAccount struct {
 	Bases   []string           `json:"bases"`
 	Before  []rightful.Verdict `json:"before,omitempty"`
 	After   []rightful.Verdict `json:"after,omitempty"`
+	// Quota is what the changes move between users' quotas.
+	Quota []rightful.QuotaChange `json:"quota,omitempty"`
 }
 
 // Cures reports whether some site of the account is predicted to be better after the plan.

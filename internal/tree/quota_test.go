@@ -4,10 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"rightful/internal/tree"
 	"rightful/internal/tree/treetest"
@@ -38,7 +36,7 @@ func holdQuota(t *testing.T, dir string) {
 		f 0644 0:0 alice/roots = roots
 	`)
 	unix.Sync() // space is counted when it is given out
-	setQuota(t, dir, uid, [4]uint64{1 << 10, 2 << 10, 30, 40})
+	treetest.SetQuota(t, dir, uid, 1<<10, 2<<10, 30, 40)
 	s, err := tree.OpenServer("/")
 	if err != nil {
 		t.Fatal(err)
@@ -101,29 +99,4 @@ func TestWhereNothingIsCountedThereIsNoQuota(t *testing.T) {
 		t.Errorf("quota %+v, %v, %v", q, ok, err)
 	}
 	treetest.Without(t, "quotactl_fd")
-}
-
-// setQuota sets limits: soft and hard KiB, soft and hard inodes.
-func setQuota(t *testing.T, dir string, uid int, limits [4]uint64) {
-	t.Helper()
-	if tool, err := exec.LookPath("setquota"); err == nil {
-		args := []string{"-u", strconv.Itoa(uid)}
-		for _, l := range limits {
-			args = append(args, strconv.FormatUint(l, 10))
-		}
-		if out, err := exec.Command(tool, append(args, dir)...).CombinedOutput(); err != nil {
-			t.Fatalf("setquota: %v %s", err, out)
-		}
-		return
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	const setUserQuota, limitsOnly = 0x800008 << 8, 5
-	d := [9]uint64{limits[1], limits[0], 0, limits[3], limits[2], 0, 0, 0, limitsOnly}
-	if _, _, e := unix.Syscall6(443, f.Fd(), setUserQuota, uintptr(uid), uintptr(unsafe.Pointer(&d)), 0, 0); e != 0 {
-		t.Fatalf("quotactl_fd: %v", e)
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,11 +121,40 @@ func initGuest() {
 	must("mkdir", os.Mkdir("/dev/block", 0o755))
 	var st unix.Stat_t
 	must("stat disk", unix.Stat("/dev/ubda", &st))
-	must("link disk", os.Symlink("/dev/ubda", fmt.Sprintf("/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))))
+	must("link disk", os.Symlink("/dev/ubda", blockName(st.Rdev)))
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Dir = os.Getenv("GUEST_DIR")
 	cmd.Env = []string{envGuest + "=test", "TMPDIR=" + guestTmp, "HOME=" + guestTmp, "PATH=" + os.Getenv("GUEST_PATH")}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	must("run", cmd.Run())
+}
+
+// SetQuota sets a user's limits, soft and hard, of KiB and of inodes.
+func SetQuota(t testing.TB, dir string, uid int, softKiB, hardKiB, softInodes, hardInodes uint64) {
+	t.Helper()
+	const setUserQuota, limitsOnly = 0x800008 << 8, 5
+	d := [9]uint64{hardKiB, softKiB, 0, hardInodes, softInodes, 0, 0, 0, limitsOnly}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, _, e := unix.Syscall6(443, f.Fd(), setUserQuota, uintptr(uid), uintptr(unsafe.Pointer(&d)), 0, 0)
+	if e == unix.ENOSYS {
+		dev, _ := unix.BytePtrFromString(blockName(st.Dev))
+		_, _, e = unix.Syscall6(unix.SYS_QUOTACTL, setUserQuota, uintptr(unsafe.Pointer(dev)), uintptr(uid), uintptr(unsafe.Pointer(&d)), 0, 0)
+	}
+	if e != 0 {
+		t.Fatalf("set quota: %v", e)
+	}
+}
+
+// blockName is the name that udev keeps for a device.
+func blockName(dev uint64) string {
+	return fmt.Sprintf("/dev/block/%d:%d", unix.Major(dev), unix.Minor(dev))
 }

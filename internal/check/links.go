@@ -76,6 +76,7 @@ func (j *job) settleLinks() {
 		}
 	}
 	slices.SortFunc(ls, func(a, b *linked) int { return strings.Compare(a.findings[0].Path, b.findings[0].Path) })
+	var first, last []rightful.Change
 	for _, l := range ls {
 		why := ""
 		if uint32(len(l.met)) != l.links || l.change != nil && !j.allHere(l) {
@@ -104,10 +105,20 @@ func (j *job) settleLinks() {
 				m.cures.sample(m.path)
 			}
 		}
-		if l.change != nil {
-			j.r.Changes = append(j.r.Changes, *l.change)
+		if l.change == nil {
+			continue
+		}
+		// Its links may lie in directories that close and in others that open, so it must be no more than both states
+		// give before the first of them is changed, and may be more only after the last.
+		c := *l.change
+		if cut := cutOff(&c); cut != nil {
+			first = append(first, *cut)
+		}
+		if !c.Before.Equal(c.After) {
+			last = append(last, c)
 		}
 	}
+	j.r.Changes = slices.Concat(first, j.r.Changes, last)
 }
 
 // allHere makes sure that what was met are as many links, and not fewer that were renamed while we looked.

@@ -338,17 +338,47 @@ func (j *job) order(c *rightful.Change) (late *rightful.Change) {
 		return nil
 	}
 	if rightful.Gains(c.After, c.Before, rightful.RightSearch) {
-		cut := c.Before
-		cut.Mode &= c.After.Mode | ^rightful.ModePerm
-		cut.ACL = withMode(cut.ACL, cut.Mode)
-		if !cut.Equal(c.Before) {
-			first := *c
-			first.After = cut
-			j.r.Changes = append(j.r.Changes, first)
-			c.Before = cut
+		if cut := cutOff(c); cut != nil {
+			j.r.Changes = append(j.r.Changes, *cut)
 		}
 	}
 	return c
+}
+
+// cutOff splits a change in two: the one it returns takes away what the state after does not give, and c does the rest. It
+// is nil where there is nothing to take away.
+func cutOff(c *rightful.Change) *rightful.Change {
+	first := *c
+	first.After = c.Before
+	first.After.Mode = shared(c.Before, c.After)
+	first.After.ACL = withMode(c.Before.ACL, first.After.Mode)
+	if first.After.Equal(c.Before) {
+		return nil
+	}
+	c.Before = first.After
+	return &first
+}
+
+// shared is the mode that leaves everybody, under the owner, group and ACL of before, no more than both states give: who is
+// in one class before may be in another after, and is then held to that one too.
+func shared(before, after rightful.Meta) rightful.Mode {
+	class := func(m rightful.Meta) (u, g, o rightful.Mode) { return m.Mode >> 6 & 7, m.Mode >> 3 & 7, m.Mode & 7 }
+	u, g, o := class(before)
+	au, ag, ao := class(after)
+	u, g, o = u&au, g&ag, o&ao
+	if before.UID != after.UID {
+		g, o = g&au, o&au
+		if before.UID != 0 {
+			u &= ag & ao
+		}
+	}
+	if before.GID != after.GID {
+		g, o = g&ao, o&ag
+	}
+	if !before.ACL.Equal(after.ACL) {
+		g, o = 0, o&ag // named entries come and go: nobody but the owner and others is sure of anything
+	}
+	return before.Mode&^rightful.ModePerm | u<<6 | g<<3 | o
 }
 
 // withMode gives an ACL as a chmod would leave it.

@@ -52,6 +52,10 @@ func TestADirectoryOpensLastAndClosesFirst(t *testing.T) {
 			},
 		},
 		{
+			"both, with nothing to wait for", "d 0750 20001:20001 home/alice/public_html\n",
+			[]string{"public_html 20001:20001 0750 -> 20001:33 0750"},
+		},
+		{
 			"links", "d 0700 20001:20001 home/alice/public_html/sub\nd 0777 20001:20001 home/alice/public_html/z\n" +
 				"f 0606 20002:20001 home/alice/public_html/sub/a.html\nh 0 0:0 home/alice/public_html/z/b.html -> home/alice/public_html/sub/a.html\n",
 			[]string{

@@ -460,6 +460,11 @@ func (j *job) Enter(d *tree.Dir) error {
 // Leave adds the change of a directory that waited for what is beneath it. It implements tree.Visitor.
 func (j *job) Leave(d *tree.Dir) error {
 	if c := j.levels[d.Depth+1].late; c != nil {
+		// Cut off just before, and nothing beneath to wait for: then it is one visit.
+		if n := len(j.r.Changes) - 1; n >= 0 && j.r.Changes[n].ID.Same(c.ID) && j.r.Changes[n].After.Equal(c.Before) {
+			c.Before = j.r.Changes[n].Before
+			j.r.Changes = j.r.Changes[:n]
+		}
 		j.r.Changes = append(j.r.Changes, *c)
 	}
 	j.levels = j.levels[:d.Depth+1]

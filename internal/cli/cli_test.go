@@ -256,7 +256,8 @@ func TestFlagsBeatVariablesBeatTheFile(t *testing.T) {
 		a = x
 		return x.command(v)
 	}})
-	want := config.Config{Root: dir, WebConfig: []string{"/a", "/b"}, State: "/var", Quiet: true}
+	want := config.Default()
+	want.Root, want.WebConfig, want.State, want.Quiet = dir, []string{"/a", "/b"}, "/var", true
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

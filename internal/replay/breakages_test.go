@@ -202,7 +202,11 @@ func (s *server) accident(a accident) {
 		}
 		args = append(args, "--accept="+a.accept)
 	}
-	s.rightful(args...).exit(t, 0).run(t, rightful.RunDone)
+	for _, st := range s.rightful(args...).exit(t, 0).run(t, rightful.RunDone).Stages {
+		if len(st.Unverified)+len(st.Uncured)+len(st.Worse) > 0 {
+			t.Errorf("stage %+v; want every site verified by requests", st)
+		}
+	}
 	s.healthy("after the repair")
 	again := s.rightful("check").exit(t, 0)
 	if len(again.findings) > 0 {

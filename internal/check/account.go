@@ -363,7 +363,16 @@ func (j *job) find(f rightful.Finding) {
 	if f.Sites == nil {
 		f.Sites = []string{}
 	}
-	j.r.Findings = append(j.r.Findings, f)
+	j.r.Findings = add(j.r.Findings, f)
+}
+
+// add is append with room for twice as many when there is none left: the values are large, and growing by less leaves
+// several times as much garbage behind as is kept.
+func add[T any](list []T, x T) []T {
+	if len(list) == cap(list) {
+		list = slices.Grow(list, max(16, len(list)))
+	}
+	return append(list, x)
 }
 
 func (j *job) note(path, text string) {

@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -117,8 +118,9 @@ func (r *Report) Worse() []rightful.Verdict {
 	return worse
 }
 
-// Jobs is how many accounts are walked at once where nobody says.
-func Jobs() int { return 4 }
+// Jobs is how many accounts are walked at once where nobody says: some more than there are processors, so that a disk
+// always has something to do when nothing is cached. It costs nothing when all is.
+func Jobs() int { return min(max(8, 2*runtime.NumCPU()), 32) }
 
 // Run checks accounts and hands their reports to emit, one at a time, in the order of the accounts' names. An error is
 // emit's, the context's, or a rule file's.
@@ -141,8 +143,8 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 	for i := range slots {
 		slots[i] = make(chan slot, 1)
 	}
-	// A worker may be this many accounts ahead of what is emitted, so that memory stays bounded.
-	ahead := make(chan struct{}, 2*jobs)
+	// So many accounts may be under way or wait to be emitted, so that memory stays bounded.
+	ahead := make(chan struct{}, jobs+max(2, jobs/2))
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range jobs {

@@ -191,7 +191,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	j.find(f)
 	j.move(j.extent(e), have.UID, op.after.UID)
 	if c := j.newChange(e, have, op, f); c != nil {
-		j.r.Changes = append(j.r.Changes, *c)
+		j.r.Changes = add(j.r.Changes, *c)
 	}
 	return false, nil
 }
@@ -334,12 +334,12 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 // one that does both is first cut to what both states share.
 func (j *job) order(c *rightful.Change) (late *rightful.Change) {
 	if !rightful.Gains(c.Before, c.After, rightful.RightSearch) {
-		j.r.Changes = append(j.r.Changes, *c)
+		j.r.Changes = add(j.r.Changes, *c)
 		return nil
 	}
 	if rightful.Gains(c.After, c.Before, rightful.RightSearch) {
 		if cut := cutOff(c); cut != nil {
-			j.r.Changes = append(j.r.Changes, *cut)
+			j.r.Changes = add(j.r.Changes, *cut)
 		}
 	}
 	return c
@@ -465,7 +465,7 @@ func (j *job) Leave(d *tree.Dir) error {
 			c.Before = j.r.Changes[n].Before
 			j.r.Changes = j.r.Changes[:n]
 		}
-		j.r.Changes = append(j.r.Changes, *c)
+		j.r.Changes = add(j.r.Changes, *c)
 	}
 	j.levels = j.levels[:d.Depth+1]
 	return nil

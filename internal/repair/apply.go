@@ -132,7 +132,7 @@ func (a *applier) change(ctx context.Context, t *target) result {
 		return res
 	}
 	defer n.Close()
-	live, err := n.Refresh()
+	live, err := n.Meta()
 	skip := func(reason string) result { return result{status: stSkipped, reason: reason, observed: &live} }
 	switch {
 	case err != nil:

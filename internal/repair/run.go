@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -47,7 +48,7 @@ type Options struct {
 	Verify Verifier
 	// Canary is the account to change first; empty means the first whose site is predicted to be cured.
 	Canary string
-	// Jobs is how many accounts are changed at once; 0 means 4.
+	// Jobs is how many accounts are changed at once; 0 means some more than there are processors.
 	Jobs int
 	// Wait, if set, is called before each account and returns when it may begin.
 	Wait func(context.Context) error
@@ -205,7 +206,7 @@ func jobs(o Options) int {
 	if o.Jobs > 0 {
 		return o.Jobs
 	}
-	return 4
+	return min(max(8, 2*runtime.NumCPU()), 32) // while one waits for its batch to be synced, others work
 }
 
 func (r *runner) accounts() []string {

@@ -236,7 +236,7 @@ func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error 
 		return left(res.reason)
 	}
 	defer n.Close()
-	live, err := n.Refresh()
+	live, err := n.Meta()
 	if err != nil {
 		return left(err.Error())
 	}

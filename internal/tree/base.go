@@ -154,7 +154,12 @@ func (n *Node) Refresh() (rightful.Meta, error) {
 		return rightful.Meta{}, &Error{Op: "stat", Path: n.path, Err: err}
 	}
 	n.Stat = st
-	m, err := n.s.metaFD(n.fd, &st)
+	return n.Meta()
+}
+
+// Meta is Refresh for an entry that was pinned just now: Stat is taken as it is.
+func (n *Node) Meta() (rightful.Meta, error) {
+	m, err := n.s.metaFD(n.fd, &n.Stat)
 	if err != nil {
 		return m, &Error{Op: "read attributes of", Path: n.path, Err: err}
 	}

@@ -140,6 +140,7 @@ func oneStep(what, root, profile string, errs io.Writer) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	runtime.GOMAXPROCS(4 * runtime.GOMAXPROCS(0)) // as cmd/rightful has it
 	n, err := step(what, root)
 	fmt.Fprintln(errs, n, "entries")
 	return err
@@ -153,9 +154,15 @@ func (b *bench) header() {
 	kind := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs"}[int64(st.Type)]
 	var info unix.Sysinfo_t
 	unix.Sysinfo(&info)
-	b.printf("Linux %s, %d processors, %d GiB, %s, %s, %d rounds in turns after one to warm up, medians.\n",
+	load, _, _ := strings.Cut(readAll("/proc/loadavg"), " ")
+	b.printf("Linux %s, %d processors, %d GiB, %s, %s, %d rounds in turns after one to warm up, medians. Load before: %s.\n",
 		unix.ByteSliceToString(u.Release[:]), runtime.NumCPU(), (uint64(info.Totalram)*uint64(info.Unit)+1<<29)>>30,
-		orElse(kind, "another file system"), runtime.Version(), b.rounds)
+		orElse(kind, "another file system"), runtime.Version(), b.rounds, load)
+}
+
+func readAll(file string) string {
+	b, _ := os.ReadFile(file)
+	return string(b)
 }
 
 // grown builds a world, or takes the one that is there.
@@ -316,18 +323,18 @@ func (b *bench) fixes(ctx context.Context, size int, w *world, last bool) error 
 	}
 	check := b.verb(w, w.entries, "check")
 	fix := b.verb(w, w.entries, "fix", "--yes")
-	fix.ok = nil
+	fix.ok, fix.after = nil, func() error { return b.sound(ctx, w, 0) }
+	fix.before = func() error { return os.RemoveAll(filepath.Join(b.dir, "state")) }
 	undo := b.verb(w, w.entries, "undo", "--yes")
 	undo.ok, undo.after = nil, mustBe(true, "undo")
 	cs := []*contender{check, fix, undo}
 	chown := &contender{
 		name: "chown -Rh; chmod -R", entries: w.entries,
-		argv:   []string{"sh", "-c", `chown -Rh 20001:20001 "$1"/* && chmod -R u=rwX,go=rX "$1"/*`, "sh", homes},
-		before: func() error { return w.set(true) },
+		argv: []string{"sh", "-c", `chown -Rh 20001:20001 "$1"/* && chmod -R u=rwX,go=rX "$1"/*`, "sh", homes},
 	}
 	if last {
 		cs = append(cs, chown)
-		fix.before = func() error { return w.set(true) }
+		check.before = func() error { return w.set(true) }
 	}
 	if err := b.contest(ctx, "repairing", cs, b.rounds); err != nil {
 		return err

@@ -163,7 +163,12 @@ type target struct {
 	what string
 	got  string
 	want string
+	cpu  string  // the same in processor time, which a busy machine changes less; "" where it has no meaning
 	by   float64 // > 0: missed by this part
+}
+
+func cpuRatio(a, b *contender) string {
+	return fmt.Sprintf("%.2f ×", float64(a.cpu())/float64(b.cpu()))
 }
 
 // atMost demands that a takes no more than times as long as b.
@@ -171,6 +176,7 @@ func (b *bench) atMost(what string, a, peer *contender, times float64) {
 	r := ratio(a, peer)
 	b.targets = append(b.targets, target{
 		what: what + " against " + peer.name, got: fmt.Sprintf("%.2f × its time", r), want: fmt.Sprintf("≤ %.2f ×", times), by: r/times - 1,
+		cpu: cpuRatio(a, peer),
 	})
 }
 
@@ -179,6 +185,7 @@ func (b *bench) faster(what string, a, peer *contender, times float64) {
 	r := 1 / ratio(a, peer)
 	b.targets = append(b.targets, target{
 		what: what + " against " + peer.name, got: fmt.Sprintf("%.2f × as fast", r), want: fmt.Sprintf("≥ %.2f ×", times), by: 1 - r/times,
+		cpu: cpuRatio(a, peer),
 	})
 }
 
@@ -187,13 +194,13 @@ func (b *bench) under(what, unit string, got, want float64) {
 }
 
 func (b *bench) printTargets() {
-	b.printf("\n### Targets\n\n| what | got | target | |\n|---|---|---|---|\n")
+	b.printf("\n### Targets\n\n| what | got | target | | processor time |\n|---|---|---|---|---|\n")
 	for _, t := range b.targets {
 		verdict := "met"
 		if t.by > 0 {
 			verdict = fmt.Sprintf("missed by %.0f %%", t.by*100)
 		}
-		b.printf("| %s | %s | %s | %s |\n", t.what, t.got, t.want, verdict)
+		b.printf("| %s | %s | %s | %s | %s |\n", t.what, t.got, t.want, verdict, t.cpu)
 	}
 }
 

@@ -360,6 +360,9 @@ func (m mask) has(i int) bool { return i < 0 || m&(1<<i) != 0 }
 func (j *job) find(f rightful.Finding) {
 	f.Account = j.a.Name
 	f.PathB64 = rightful.RawPath(f.Path)
+	if j.a.Suspended && len(f.Sites) > 0 && !j.c.accepted[Accept{RiskLocked, j.a.Name}] {
+		f.Effect, f.Sites = rightful.EffectWrong, nil // nobody was to reach them
+	}
 	if f.Sites == nil {
 		f.Sites = []string{}
 	}

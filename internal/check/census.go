@@ -12,7 +12,7 @@ import (
 // ruleCount is how one rule fared in one account.
 type ruleCount struct {
 	right, wrong int
-	harm         bool // something that it calls wrong keeps a site from being served
+	harm         bool // something that it calls wrong keeps a site from being served, or is open to all
 }
 
 // counter counts entries by the rule that decides them. Neighbours mostly share one.
@@ -35,19 +35,47 @@ func (c *counter) of(r *policy.Rule) *ruleCount {
 	return n
 }
 
-// A Census finds the rules that most of the server disagrees with (law 10): such a rule is wrong about the server. A rule
-// whose breach keeps a site from being served is never among them: that most sites are down does not make it right.
+// harms reports whether an entry, as it is, keeps a site from being served, or lets every user of the machine write.
+func (j *job) harms(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta) bool {
+	if openToAll(kind, have) {
+		return true
+	}
+	if kind == rightful.KindDir {
+		sites, _ := j.shutOut(p, lv, have)
+		return len(sites) > 0 || j.scriptsOf(p, lv) != nil && !j.suexecTakes(have)
+	}
+	if kind != rightful.KindFile || lv.site < 0 {
+		return false
+	}
+	_, _, itself := j.blocked(lv, []byte(p[strings.LastIndexByte(p, '/')+1:]), rule, have, have)
+	return itself
+}
+
+// openToAll reports whether every user of the machine may write to an entry. No server is meant to be like that.
+func openToAll(kind rightful.Kind, m rightful.Meta) bool {
+	return kind != rightful.KindSymlink && m.Mode&0o002 != 0 && m.Mode&rightful.ModeSticky == 0
+}
+
+// A Census finds the rules that most of the server disagrees with (law 10): such a rule is wrong about the server.
+//
+// Every account with entries under a rule has one vote, and votes against it if more of them are wrong than right. But an
+// account in which some breach of the rule does harm shows an accident, not a habit: it never votes against. So an
+// accident that takes sites down everywhere outvotes no rule, and one account that is down does not silence the others.
+// A suspended account is as its panel made it, and has no vote.
 type Census struct {
 	rules map[string]*ruleVote
 }
 
-type ruleVote struct{ accounts, against, harmed int }
+type ruleVote struct{ accounts, against int }
 
 // minVotes is how many accounts must have entries under a rule before their disagreement means anything.
 const minVotes = 10
 
 // Add counts the votes of one account.
 func (c *Census) Add(r *Report) {
+	if r.Account.Suspended {
+		return
+	}
 	if c.rules == nil {
 		c.rules = map[string]*ruleVote{}
 	}
@@ -58,11 +86,8 @@ func (c *Census) Add(r *Report) {
 			c.rules[rule.String()] = v
 		}
 		v.accounts++
-		if n.wrong > n.right {
+		if n.wrong > n.right && !n.harm {
 			v.against++
-		}
-		if n.harm {
-			v.harmed++
 		}
 	}
 }
@@ -73,12 +98,12 @@ func (c *Census) Distrusted(accepted []Accept) []rightful.Finding {
 	var out []rightful.Finding
 	for name, v := range c.rules {
 		a := Accept{RiskRule, name}
-		if v.accounts < minVotes || 2*v.against <= v.accounts || v.harmed > 0 || slices.Contains(accepted, a) {
+		if v.accounts < minVotes || 2*v.against <= v.accounts || slices.Contains(accepted, a) {
 			continue
 		}
 		out = append(out, rightful.Finding{
 			Problem: RuleDisagrees, Effect: rightful.EffectWrong, Rule: name, Sites: []string{}, Accept: a.String(),
-			Note: fmt.Sprintf("%d of %d accounts disagree with it: it may be wrong about this server, and is not applied", v.against, v.accounts),
+			Note: fmt.Sprintf("%d of %d accounts disagree with it: it may be wrong about this server, and is applied only to what does harm", v.against, v.accounts),
 		})
 	}
 	slices.SortFunc(out, func(a, b rightful.Finding) int { return strings.Compare(a.Rule, b.Rule) })

@@ -208,7 +208,7 @@ func TestFactsAreTheAccountsOwn(t *testing.T) {
 }
 
 func TestAcceptIsReadAsItIsWritten(t *testing.T) {
-	for _, s := range []string{"root-owned:alice", "foreign-owner:bob", "foreign-owner:29999", "locked:alice", "rule:plain.toml:home"} {
+	for _, s := range []string{"root-owned:alice", "foreign-owner:bob", "foreign-owner:29999", "locked:alice", "rule:plain.toml:home", "quota:alice"} {
 		a, err := ParseAccept(s)
 		if err != nil || a.String() != s {
 			t.Errorf("%q is read as %q, %v", s, a, err)

@@ -150,11 +150,11 @@ func (x *Explanation) rule(j *job, base, end string, site int) {
 			mayPass = mayPass && (c.Meta.Allowed(j.id, rightful.RightSearch) || j.way[c.Path] && c.Meta.UID == 0)
 		}
 	}
-	op := j.judge(end, rule, kind, last.Meta, last.Stat.Immutable(), mayPass)
+	lv := level{site: site, readable: true, now: ^mask(0), account: mayPass}
+	op := j.judge(&lv, end, rule, kind, last.Meta, last.Stat.Immutable())
 	if op.problem == "" {
 		return
 	}
-	lv := level{site: site, readable: true, now: ^mask(0)}
 	blocks := false
 	if kind == rightful.KindFile && site >= 0 && rule != nil {
 		_, _, blocks = j.blocked(&lv, []byte(path.Base(end)), rule, last.Meta, op.after)

@@ -41,7 +41,7 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 	}
 	path := e.Path()
 	l.met = append(l.met, metLink{path: path, kind: e.Kind, rule: rule})
-	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
+	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable())
 	if op.problem == "" {
 		if lv.site >= 0 && rule != nil {
 			j.count(lv, e, rule, have, have)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"rightful"
@@ -118,7 +119,7 @@ func (j *job) peek(d *tree.Dir, lv *level, name string) (have, after rightful.Me
 	}
 	_, rule := lv.state.Child(name, kind)
 	p := rightful.JoinPath(rightful.JoinPath(j.base, d.Rel()), name)
-	return have, j.judge(p, rule, kind, have, st.Immutable(), lv.account).after, kind, nil
+	return have, j.judge(lv, p, rule, kind, have, st.Immutable()).after, kind, nil
 }
 
 // htaccess finds out whether the web server can read a directory's .htaccess: where it cannot, it refuses everything in
@@ -200,6 +201,10 @@ func (j *job) verdict(s *site) (now, planned rightful.Verdict) {
 
 func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
 	v := rightful.Verdict{Account: j.a.Name, Site: s.Name, Status: f.status, Blocked: f.blocked, Why: f.why, Culprit: f.culprit, State: rightful.SiteOK}
+	if j.a.Suspended { // the panel answers in its place
+		v.State, v.Why, v.Status, v.Culprit = rightful.SiteUnknown, suspended, 0, ""
+		return v
+	}
 	if s.docroot != "" {
 		if c, who := j.closed(s, f, plan); c != "" {
 			v.Culprit = c
@@ -212,12 +217,13 @@ func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
 			}
 		} else if !s.seen {
 			v.State, v.Why = rightful.SiteUnknown, "the document root could not be read"
+			if slices.ContainsFunc(s.chain, func(c tree.Component) bool { return j.excludes(c.Path) != "" }) {
+				v.Why = "the document root is excluded by the configuration"
+			}
 			return j.exact(v)
 		}
 	}
 	switch {
-	case j.a.Suspended:
-		v.State, v.Why = rightful.SiteUnknown, "the account is suspended"
 	case s.docroot == "" && v.Status == 0:
 		v.State, v.Why = rightful.SiteUnknown, "the document root is not judged"
 	case v.Status == 0:

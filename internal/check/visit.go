@@ -30,7 +30,7 @@ func ruleName(r *policy.Rule) string {
 }
 
 // judge says what is thought of an entry, by its rule and by the laws. p is an absolute path.
-func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable, accountMayPass bool) opinion {
+func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool) opinion {
 	op := opinion{after: have, rule: rule}
 	if kind == rightful.KindBlock || kind == rightful.KindChar {
 		op.problem, op.rule = Device, nil
@@ -45,7 +45,11 @@ func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightf
 		j.counter.of(rule).right++
 		return op
 	}
-	j.counter.of(rule).wrong++
+	if v.Untidy {
+		j.counter.of(rule).right++
+	} else {
+		j.counter.of(rule).wrong++
+	}
 	op.open = v.TooOpen
 	switch {
 	case v.Untidy:
@@ -64,7 +68,8 @@ func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightf
 	want := v.Want
 	op.want = &want
 	op.note = v.Stuck
-	if name := rule.String(); j.c.Distrust[name] {
+	// What harms somebody is no habit of the server's, whatever the rule's standing is.
+	if name := rule.String(); j.c.Distrust[name] && !j.harms(lv, p, rule, kind, have) {
 		op.problem, op.accept = RuleDisagrees, RiskRule+":"+name
 		op.note = "most accounts of this server are like this: the rule may be wrong here"
 		return op
@@ -74,11 +79,14 @@ func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightf
 		return op
 	}
 	if why := j.locked(p, have); why != "" && !j.c.accepted[Accept{RiskLocked, j.a.Name}] {
-		op.problem, op.note, op.accept = LockedByAdmin, why, RiskLocked+":"+j.a.Name
+		if _, ok := j.way[p]; ok {
+			op.problem = LockedByAdmin
+		}
+		op.note, op.accept = why, RiskLocked+":"+j.a.Name
 		return op
 	}
 	if v.Owner && want.UID != have.UID {
-		if why, note, accept := j.mayGive(p, kind, have, accountMayPass); why != "" && !j.c.accepted[accept] {
+		if why, note, accept := j.mayGive(p, kind, have, lv.account); why != "" && !j.c.accepted[accept] {
 			op.problem, op.note, op.accept = why, note, accept.String()
 			return op
 		}
@@ -91,14 +99,20 @@ func (j *job) judge(p string, rule *policy.Rule, kind rightful.Kind, have rightf
 	return op
 }
 
-// locked says why a document root or home looks closed on purpose (law 9), or "".
+// suspended is why nothing of a suspended account is changed: its panel may have closed any of it on purpose, and puts
+// back what it closed by itself.
+const suspended = "the account is suspended"
+
+// locked says why an entry looks closed on purpose (law 9): a document root or home by what it is, everything of a
+// suspended account. It is "" where nothing speaks for that.
 func (j *job) locked(path string, have rightful.Meta) string {
+	if j.a.Suspended {
+		return suspended
+	}
 	if _, ok := j.way[path]; !ok {
 		return ""
 	}
 	switch {
-	case j.a.Suspended:
-		return "the account is suspended"
 	case have.Mode&rightful.ModePerm == 0 && len(have.ACL) == 0:
 		return "its mode is 000: somebody closed it to everybody"
 	case have.UID == 0 && have.Mode&0o077 == 0:
@@ -186,7 +200,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		}
 		return false, nil
 	}
-	op := j.judge(e.Path(), rule, e.Kind, have, e.Immutable(), lv.account)
+	op := j.judge(lv, e.Path(), rule, e.Kind, have, e.Immutable())
 	f := j.finding(e, have, op, lv)
 	j.find(f)
 	j.move(j.extent(e), have.UID, op.after.UID)
@@ -202,13 +216,27 @@ func (j *job) excluded(e *tree.Entry) bool {
 		return false
 	}
 	p := e.Path()
-	for _, pattern := range j.c.Exclude {
-		if ok, _ := path.Match(pattern, p); ok {
-			j.note(p, "excluded by the configuration: "+pattern)
-			return true
+	pattern := j.excludes(p)
+	if p == j.base { // what is above it is not walked
+		for up := path.Dir(p); pattern == "" && up != "/"; up = path.Dir(up) {
+			pattern = j.excludes(up)
 		}
 	}
-	return false
+	if pattern == "" {
+		return false
+	}
+	j.note(p, "excluded by the configuration: "+pattern)
+	return true
+}
+
+// excludes gives the pattern that a path matches, or "".
+func (j *job) excludes(p string) string {
+	for _, pattern := range j.c.Exclude {
+		if ok, _ := path.Match(pattern, p); ok {
+			return pattern
+		}
+	}
+	return ""
 }
 
 // finding makes a finding of an opinion, with its effect and the sites that it harms. A file in a document root is
@@ -261,7 +289,7 @@ func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opin
 			}
 		}
 	}
-	if len(f.Sites) > 0 && op.rule != nil {
+	if op.rule != nil && (len(f.Sites) > 0 || openToAll(kind, have)) {
 		j.counter.of(op.rule).harm = true
 	}
 	return f
@@ -307,7 +335,7 @@ type subdir struct {
 // dir judges a directory, and works out who may pass through it, now and after the plan.
 func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rule, have rightful.Meta) error {
 	path := e.Path()
-	op := j.judge(path, rule, e.Kind, have, e.Immutable(), lv.account)
+	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable())
 	below := level{
 		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe, shut: lv.shut,
 		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),

@@ -202,6 +202,7 @@ type checker struct {
 	webUIDs  map[uint32]bool // who serves any site: their uploads may be given to the account they lie in
 	mu       sync.Mutex
 	held     map[uint32]holder
+	holders  map[uint32][]rightful.Identity // by group; nil until somebody asks
 }
 
 type holder struct{ held, certain bool }

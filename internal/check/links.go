@@ -77,6 +77,7 @@ func (j *job) settleLinks() {
 	}
 	slices.SortFunc(ls, func(a, b *linked) int { return strings.Compare(a.findings[0].Path, b.findings[0].Path) })
 	var first, last []rightful.Change
+	dirs := slices.ContainsFunc(j.r.Changes, func(c rightful.Change) bool { return c.Kind == rightful.KindDir })
 	for _, l := range ls {
 		why := ""
 		if uint32(len(l.met)) != l.links || l.change != nil && !j.allHere(l) {
@@ -111,8 +112,10 @@ func (j *job) settleLinks() {
 		// Its links may lie in directories that close and in others that open, so it must be no more than both states
 		// give before the first of them is changed, and may be more only after the last.
 		c := *l.change
-		if cut := cutOff(&c); cut != nil {
-			first = append(first, *cut)
+		if dirs {
+			if cut := cutOff(&c); cut != nil {
+				first = append(first, *cut)
+			}
 		}
 		if !c.Before.Equal(c.After) {
 			last = append(last, c)

@@ -86,7 +86,7 @@ func reach(metas map[string]rightful.Meta, path string, id rightful.Identity) ui
 }
 
 // "Never more than either": at no moment while the changes are made, in their order, may anybody but root do with an entry
-// what neither the state before nor the state after lets him do.
+// what neither the state before nor the state after lets him do. Groups are held by who is known to hold them.
 func TestAtNoMomentHasAnybodyMoreThanBeforeOrAfter(t *testing.T) {
 	treetest.NeedRoot(t)
 	ids := []rightful.Identity{
@@ -94,9 +94,9 @@ func TestAtNoMomentHasAnybodyMoreThanBeforeOrAfter(t *testing.T) {
 		{UID: alice, GIDs: []uint32{alice}},
 		{UID: bob, GIDs: []uint32{bob}},
 		{UID: 29999, GIDs: []uint32{29999}},
-		{UID: 31000, GIDs: []uint32{31000}},
-		{UID: 31000, GIDs: []uint32{0}},
-		{UID: 31000, GIDs: []uint32{alice, www}},
+		{UID: 32000, GIDs: []uint32{32000}},
+		{UID: 31000, GIDs: []uint32{31000, 0, www}},
+		{UID: 31001, GIDs: []uint32{31001, alice, bob}},
 	}
 	r := rand.New(rand.NewPCG(4, 2))
 	changes := 0

@@ -365,7 +365,7 @@ func (j *job) order(c *rightful.Change) (late *rightful.Change) {
 		j.r.Changes = add(j.r.Changes, *c)
 		return nil
 	}
-	if rightful.Gains(c.After, c.Before, rightful.RightSearch) {
+	if j.c.shutsOut(c.Before, c.After) {
 		if cut := cutOff(c); cut != nil {
 			j.r.Changes = add(j.r.Changes, *cut)
 		}

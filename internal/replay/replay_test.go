@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"rightful"
+	_ "rightful/internal/cli" // lest go test answer from its cache when the program has changed
 	"rightful/internal/hostbox"
 
 	gocmp "github.com/google/go-cmp/cmp"

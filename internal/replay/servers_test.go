@@ -153,3 +153,17 @@ func TestAFrontPageThatAnApplicationAnsweredAnywayProvesNoCure(t *testing.T) {
 	}
 	s.healthy("with judy's home open again")
 }
+
+// What nginx never reads harms no site, and a closed directory does not take down a site whose front page an application
+// answers all the same.
+func TestFindingsUnderNginxClaimNoMoreHarmThanThereIs(t *testing.T) {
+	t.Parallel()
+	s := start(t, "nginx", 12)
+	s.sh(`chown bob:bob /home/alice/public_html/.htaccess; chmod 0600 /home/alice/public_html/.htaccess
+		rm -r /home/judy/public_html/judy-cakes.example; chmod 0700 /home/judy`)
+	check := s.rightful("check").exit(t, 1)
+	s.holdNginx(check, "alice")
+	is(t, check.at(t, "/home/alice/public_html/.htaccess"), "foreign-owner", rightful.EffectExposed)
+	is(t, check.at(t, "/home/judy"), "too-closed", rightful.EffectBroken, "judy.example")
+	is(t, check.at(t, "/home/judy/public_html/judy-cakes.example"), "docroot-missing", rightful.EffectDown, "judy-cakes.judy.example")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -70,6 +71,8 @@ type checking struct {
 	s    *tree.Server
 	ps   *panel.Server
 	opts check.Options
+	// excluded are the accounts that the configuration leaves out.
+	excluded []*panel.Account
 }
 
 func (c *checking) close() { c.s.Close() }
@@ -103,8 +106,8 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 			a.detail("%s", i)
 		}
 	}
-	if included := a.included(c.ps, args); len(included) == 0 && len(a.cfg.ExcludeAccount) > 0 {
-		return fail(exitCannot, errors.New("check accounts: every one is excluded"), "--exclude-account ACCOUNT")
+	if err = a.exclude(c, args); err != nil {
+		return err
 	}
 	c.opts = check.Options{Server: c.s, World: c.ps, Accounts: a.included(c.ps, args), Exact: f.exact, Exclude: a.cfg.ExcludePath, Jobs: a.cfg.Jobs, Wait: a.calm, Quota: a.env.Quota}
 	if c.opts.Overrides, err = overrides(c.s); err != nil {
@@ -112,6 +115,36 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 	}
 	c.opts.Accept, err = a.risks(c.ps, f.accept)
 	return err
+}
+
+// exclude makes sure that what the configuration leaves out is what was meant, and finds the accounts among it.
+func (a *app) exclude(c *checking, named []string) error {
+	for _, p := range a.cfg.ExcludePath {
+		if _, err := path.Match(p, ""); err != nil || !path.IsAbs(p) {
+			return fail(exitUsage, fmt.Errorf("exclude path %q: not an absolute pattern", p), "--exclude-path '/home/*/PATTERN'")
+		}
+	}
+	for _, n := range a.cfg.ExcludeAccount {
+		acct, ok := c.ps.Account(n)
+		switch {
+		case !ok:
+			a.warn("exclude account %q: there is no such account", n)
+		case len(named) == 0:
+			c.excluded = append(c.excluded, acct)
+			a.detail("%s: %s", term.Quote(acct.Home), excludedNote)
+		}
+	}
+	return nil
+}
+
+const excludedNote = "the account is excluded by the configuration"
+
+// someLeft refuses to go on where every account is excluded: no account at all would mean each of them.
+func (c *checking) someLeft() error {
+	if len(c.excluded) > 0 && len(c.opts.Accounts) == 0 {
+		return fail(exitCannot, errors.New("check accounts: every one is excluded"), "--exclude-account ACCOUNT")
+	}
+	return nil
 }
 
 // included gives the accounts to check: those named, else all that the configuration does not exclude.
@@ -173,6 +206,7 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 	if failOn != "" && !slices.Contains(rightful.Effects, rightful.Effect(failOn)) {
 		return fail(exitUsage, fmt.Errorf("unknown effect %q: it must be one of %v", failOn, rightful.Effects), a.cmd+" --help")
 	}
+	a.cfg.JSON = a.cfg.JSON || format == "json"
 	shown, err := a.reporter(format)
 	if err != nil {
 		return err
@@ -182,6 +216,14 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 		return shown.cannot(err)
 	}
 	defer c.close()
+	if err := c.someLeft(); err != nil {
+		return shown.cannot(err)
+	}
+	if a.cfg.JSON {
+		for _, x := range c.excluded {
+			a.out.emit("note", check.Note{Account: x.Name, Path: x.Home, PathB64: rightful.RawPath(x.Home), Note: excludedNote})
+		}
+	}
 	for _, b := range panel.Busy(c.s, c.ps.Accounts) {
 		a.warn("process %d is changing %s right now: %s", b.PID, term.Quote(b.Path), b.Command)
 		if a.cfg.JSON {

@@ -121,6 +121,9 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 		return err
 	}
 	defer w.close()
+	if err := w.someLeft(); err != nil {
+		return err
+	}
 	if f.canary != "" {
 		if _, err := a.pick(w.ps, []string{f.canary}); err != nil {
 			return err

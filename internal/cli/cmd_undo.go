@@ -93,6 +93,7 @@ func (a *app) undo(ctx context.Context, args []string) error {
 // tellSites says which sites of the accounts that were put back are not well now.
 func (a *app) tellSites(ctx context.Context, c *checking, p *repair.Plan) error {
 	opts := c.opts
+	opts.Accounts = nil
 	for i := range p.Accounts {
 		if name := p.Accounts[i].Account; c.has(name) {
 			opts.Accounts = append(opts.Accounts, name)

@@ -51,8 +51,12 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	d := &demo{box: b, out: o.Stdout, err: o.Stderr}
-	d.say("A %s server with %d accounts and %d sites: Apache, PHP-FPM and suEXEC, all real, started in %.1f s.",
-		b.Panel, len(b.world.accounts), len(b.Sites()), time.Since(began).Seconds())
+	servers := "Apache, PHP-FPM and suEXEC"
+	if b.world.nginx {
+		servers = "nginx and PHP-FPM"
+	}
+	d.say("A %s server with %d accounts and %d sites: %s, all real, started in %.1f s.", b.Panel,
+		len(b.world.accounts), len(b.Sites()), servers, time.Since(began).Seconds())
 	d.say("It lives in namespaces of its own; nothing of this machine is touched.")
 	if o.Shell {
 		return b.Shell(ctx)
@@ -101,6 +105,9 @@ func (d *demo) story(ctx context.Context) error {
 		return fmt.Errorf("visit %q after the script: status %d, want 403", visited, code)
 	}
 	log := "grep -h 'Permission denied' /var/log/apache2/*err*"
+	if d.box.world.nginx {
+		log = "grep -h 'Permission denied' /var/log/nginx/*err*"
+	}
 	d.command(log)
 	lines, err := d.box.Run(ctx, log)
 	if err != nil {

@@ -54,6 +54,9 @@ type applier struct {
 	s         *tree.Server
 	systemUID uint32 // uids below it are the system's
 	cursors   map[string]*baseCursor
+	// others are entries that somebody else brought to where a change should: what a later change of the same entry
+	// expects to find there is then not our own work.
+	others map[string]bool
 	// stepped is called after every system call that changed something. Tests cut the run short here.
 	stepped func()
 }
@@ -68,7 +71,7 @@ func newApplier(s *tree.Server, systemUID uint32, stepped func()) *applier {
 	if stepped == nil {
 		stepped = func() {}
 	}
-	return &applier{s: s, systemUID: systemUID, cursors: map[string]*baseCursor{}, stepped: stepped}
+	return &applier{s: s, systemUID: systemUID, cursors: map[string]*baseCursor{}, others: map[string]bool{}, stepped: stepped}
 }
 
 func (a *applier) close() {
@@ -139,7 +142,10 @@ func (a *applier) change(ctx context.Context, t *target) result {
 		return result{status: stSkipped, reason: err.Error()}
 	case n.Stat.Kind != t.Kind:
 		return skip(reasonReplaced)
+	case len(a.others) > 0 && a.others[key(t.ID)] && !same(live, t.to, t.Kind):
+		return skip(reasonChanged)
 	case same(live, t.to, t.Kind) && !t.resuming:
+		a.others[key(t.ID)] = true
 		return result{status: stAlready}
 	case same(live, t.to, t.Kind):
 		return result{status: stApplied}

@@ -463,6 +463,9 @@ func (r *runner) account(ctx context.Context, a int) error {
 						t.later = append(t.later, way{o.c.Before, o.c.After})
 					}
 				}
+			case stAlready:
+				ap.others[key(c.ID)] = true
+				fallthrough
 			default:
 				r.Changed(1)
 				return nil

@@ -34,6 +34,7 @@ const (
 	HomeMissing       rightful.Problem = "home-missing"
 	HomeUnsafe        rightful.Problem = "home-unsafe"
 	ClosedAncestor    rightful.Problem = "closed-ancestor"
+	ClosedToServer    rightful.Problem = "closed-to-server"
 	DocrootMissing    rightful.Problem = "docroot-missing"
 	DocrootOutside    rightful.Problem = "docroot-outside"
 	OverQuota         rightful.Problem = "over-quota"
@@ -56,6 +57,7 @@ var Catalogue = map[rightful.Problem]string{
 	Unreadable:        "it could not be read",
 	HomeMissing:       "the home does not exist",
 	HomeUnsafe:        "the way to the home, or the home itself, cannot be trusted",
+	ClosedToServer:    "it keeps out whoever serves the site, though it is as its rule wants it",
 	ClosedAncestor:    "a directory above all homes is closed to the web server",
 	DocrootMissing:    "the document root does not exist",
 	DocrootOutside:    "the document root leads out of the account",
@@ -214,11 +216,44 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 		now, planned := j.verdict(s)
 		j.r.Now, j.r.Planned = append(j.r.Now, now), append(j.r.Planned, planned)
 	}
+	j.unexplained()
 	j.weigh()
 	c.Walked(j.walked)
 	j.temper()
 	j.r.rules = j.counter.rules
 	return j.r, ctx.Err()
+}
+
+// unexplained adds a finding for each site that does not answer and that no finding harms: something that every rule
+// accepts, such as an ACL entry that bars the web server by name, keeps it down. It is for a person to decide.
+func (j *job) unexplained() {
+	named := map[string]bool{}
+	for i := range j.r.Findings {
+		for _, s := range j.r.Findings[i].Sites {
+			named[s] = true
+		}
+	}
+	for _, v := range j.r.Now {
+		if named[v.Site] || v.Culprit == "" || v.State != rightful.SiteDown && v.State != rightful.SiteBroken {
+			continue
+		}
+		excluded := false
+		for p := v.Culprit; !excluded && p != "/" && p != "."; p = path.Dir(p) {
+			excluded = j.excludes(p) != ""
+		}
+		if excluded {
+			continue
+		}
+		f := rightful.Finding{Path: v.Culprit, Problem: ClosedToServer, Effect: rightful.EffectBroken, Sites: []string{v.Site}, Note: v.Why}
+		if v.State == rightful.SiteDown {
+			f.Effect = rightful.EffectDown
+		}
+		if cs, err := j.c.Server.Trace(v.Culprit); err == nil {
+			last := cs[len(cs)-1]
+			f.Kind, f.Have = last.Stat.Kind, last.Meta
+		}
+		j.find(f)
+	}
 }
 
 // resolvePath follows links as the server would, by stat only; a path that leads nowhere stays as it is.

@@ -38,7 +38,7 @@ func TestTheStateOfASiteFollowsFromWhatDecidesItsFrontPage(t *testing.T) {
 		{"document root without the web server's group", "d 0750 20001:20001 home/alice/public_html", fpm, "down 403 3 public_html", "down wrong-group public_html"},
 		{"an ACL lets the web server in", "d 0750 20001:20001 home/alice/public_html acl=user::rwx,user:33:--x,group::r-x,mask::r-x,other::---", fpm, "ok 200 0 ", ""},
 		{"the ACL's mask keeps it out", "d 0700 20001:20001 home/alice/public_html acl=user::rwx,user:33:--x,group::r-x,mask::---,other::---", fpm, "down 403 3 public_html", "down wrong-group public_html"},
-		{"an ACL entry for the web server's user bars it, whatever others may (no rule speaks of that)", "d 0755 20001:20001 home/alice/public_html acl=user::rwx,user:33:---,group::r-x,mask::r-x,other::r-x", fpm, "down 403 3 public_html", ""},
+		{"an ACL entry for the web server's user bars it, whatever others may", "d 0755 20001:20001 home/alice/public_html acl=user::rwx,user:33:---,group::r-x,mask::r-x,other::r-x", fpm, "down 403 3 public_html", "down closed-to-server public_html"},
 		{"page shut", "f 0600 20001:20001 home/alice/public_html/page.html", fpm, "broken 200 1 public_html/page.html", "broken too-closed public_html/page.html"},
 		{"directory shut", "d 0700 20001:20001 home/alice/public_html/sub", fpm, "broken 200 1 public_html/sub/deep.html", "broken too-closed public_html/sub"},
 		{"index shut", "f 0600 20001:20001 home/alice/public_html/index.html", fpm, "down 403 1 public_html/index.html", "down too-closed public_html/index.html"},

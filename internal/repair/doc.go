@@ -30,6 +30,7 @@
 // A plan is H (header, JSON), then for each account A (JSON) and its changes C in the order in which they are made, with
 // K (JSON) for entries deliberately left alone and S (a string that later records name by its number) wherever needed,
 // and E (JSON): counts and the SHA-256 of all bytes before it. A plan without E was never finished; it never had a name.
+// One that is applied from a file elsewhere is copied to plans/ first.
 //
 //	C  base, file system, problem, effect, rule (numbers of strings), kind of entry (byte), path below the base,
 //	   handle, inode, birth time (varint, ns), links, state before, state after,

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"rightful"
+
+	"golang.org/x/sys/unix"
 )
 
 // formatVersion is the version of both file formats. A file of a newer one is refused.
@@ -208,18 +210,29 @@ type span struct {
 	n        int
 }
 
-// OpenPlan reads a plan by its ID, or from a file.
+// OpenPlan reads a plan by its ID, or from a file. A file that somebody else could write is refused: checksums tell
+// what a transfer altered, not what somebody wrote.
 func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
 	path := idOrFile
 	if validID(idOrFile) {
 		path = s.planPath(idOrFile)
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // whoever named a FIFO is not kept waiting
 	if err != nil {
 		if os.IsNotExist(err) {
 			return nil, fmt.Errorf("open plan %q: %w", idOrFile, ErrNoPlan)
 		}
-		return nil, fmt.Errorf("open plan %q: %w", idOrFile, errors.Unwrap(err))
+		return nil, fmt.Errorf("open plan %q: %w", idOrFile, cause(err))
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = ErrNotAPlan
+	} else if err == nil && (int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0) {
+		err = fmt.Errorf("owned by uid %d with mode %04o; it must be yours and writable by you alone", st.Uid, st.Mode&0o7777)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open plan %q: %w", idOrFile, err)
 	}
 	p, err := readPlan(f)
 	if err != nil {
@@ -231,6 +244,64 @@ func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
 		return nil, fmt.Errorf("read plan %q: it is for server %s with root %q, this is %s with root %q: %w", idOrFile, p.Server, p.Root, s.server, s.root, ErrForeignPlan)
 	}
 	return p, nil
+}
+
+// keep gives the plan as it lies in the state directory under its ID, where undo and resume look for it. One that was
+// opened from a file elsewhere is copied there first; what is applied is then the copy, which was read once more.
+func (s *State) keep(p *Plan) (kept *Plan, err error) {
+	path := s.planPath(p.ID)
+	from, err := p.f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, cause(err))
+	}
+	switch there, err := os.Lstat(path); {
+	case err == nil && os.SameFile(from, there):
+		return p, nil
+	case err == nil:
+		kept, err = s.OpenPlan(p.ID)
+		if err == nil && kept.SHA256 != p.SHA256 {
+			kept.Close()
+			return nil, fmt.Errorf("keep plan %q: another plan of that name is in %q", p.ID, filepath.Dir(path))
+		}
+		return kept, err
+	case os.IsNotExist(err):
+		if kept, err = p.copyTo(path); err == nil {
+			return kept, nil
+		}
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, cause(err))
+	default:
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, cause(err))
+	}
+}
+
+// copyTo makes a durable copy of the plan, and reads it before it gets its name.
+func (p *Plan) copyTo(path string) (*Plan, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return nil, err
+	}
+	var c *Plan
+	if _, err = io.Copy(f, io.NewSectionReader(p.f, 0, p.size)); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		c, err = readPlan(f)
+	}
+	if err == nil && c.SHA256 != p.SHA256 {
+		err = ErrDamagedPlan
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return nil, err
+	}
+	return c, nil
 }
 
 func readPlan(f *os.File) (*Plan, error) {
@@ -271,7 +342,7 @@ func readPlan(f *os.File) (*Plan, error) {
 			if p.Version > formatVersion {
 				return nil, fmt.Errorf("format version %d, this program (%s) knows up to %d: %w", p.Version, rightful.Version, formatVersion, ErrNewerPlan)
 			}
-			if p.Version < 1 {
+			if p.Version < 1 || !validID(p.ID) {
 				return nil, ErrDamagedPlan
 			}
 		case recString:

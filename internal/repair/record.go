@@ -29,9 +29,9 @@ const (
 	recResume   recordKind = 'U'
 )
 
-// maxRecord bounds one record. The longest honest one is a change with two ACLs and a path; paths have no limit below a
-// base, but 1 MiB is more than any kernel call could have built them from.
-const maxRecord = 4 << 20
+// maxRecord bounds one record. The longest honest one is what verification knows of all sites before a run, about 2 KiB
+// for each. A reader allocates no more than there is of the file.
+const maxRecord = 1 << 30
 
 const frameHead = 8 // length and checksum
 
@@ -63,11 +63,12 @@ func appendRecord(b []byte, off int64, kind recordKind, payload []byte) []byte {
 type recordReader struct {
 	r    *bufio.Reader
 	off  int64 // where the next record starts
+	end  int64 // of the file
 	body []byte
 }
 
 func newRecordReader(r io.ReaderAt, off, end int64) *recordReader {
-	return &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(r, off, end-off), int(min(end-off+1, 64<<10))), off: off}
+	return &recordReader{r: bufio.NewReaderSize(io.NewSectionReader(r, off, end-off), int(min(end-off+1, 64<<10))), off: off, end: end}
 }
 
 // next returns the next record, valid until the call after. io.EOF says that the file ends between records.
@@ -83,7 +84,7 @@ func (r *recordReader) next() (recordKind, []byte, error) {
 		return 0, nil, err
 	}
 	n := binary.LittleEndian.Uint32(head[:])
-	if n == 0 || n > maxRecord {
+	if n == 0 || n > maxRecord || int64(n) > r.end-r.off-frameHead {
 		return 0, nil, errTorn
 	}
 	if uint32(cap(r.body)) < n {

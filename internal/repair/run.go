@@ -81,6 +81,14 @@ type runner struct {
 // Apply carries out a plan. The run it returns says how it ended even where err is set; err is set where it could not
 // go on (a failed sync, a full disk) or was interrupted. The lock must be held.
 func (s *State) Apply(ctx context.Context, p *Plan, o Options) (*rightful.Run, error) {
+	kept, err := s.keep(p)
+	if err != nil {
+		return nil, err
+	}
+	if kept != p {
+		defer kept.Close()
+		p = kept
+	}
 	now := time.Now().UTC()
 	h := outcomeHeader{
 		Version: formatVersion, Run: newID(now), Plan: p.ID, SHA256: p.SHA256, Verb: p.Verb, Undoes: p.Undoes,
@@ -91,7 +99,6 @@ func (s *State) Apply(ctx context.Context, p *Plan, o Options) (*rightful.Run, e
 		return nil, err
 	}
 	r.header.Canary = r.Canary
-	var err error
 	if r.out, err = s.createOutcome(r.header); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,8 @@ type PHP struct {
 	// Handler is "fpm", "suphp", "lsapi", "fcgid", "cgi", "itk", "ruid2", "dso" (mod_php) or "none"; "unknown" where the
 	// configuration does not tell, and then the identity is only a guess.
 	Handler string `json:"handler"`
+	// Wrapper is the program that mod_fcgid starts PHP by.
+	Wrapper string `json:"wrapper,omitempty"`
 	Identity
 }
 

@@ -72,6 +72,7 @@ type site struct {
 	chain   []tree.Component
 	index   []string
 	nginx   *web.NginxFront // nil where Apache serves it
+	wrap    *wrapper        // of mod_fcgid, or nil
 	web     int             // indexes of identities
 	php     int
 	cgi     int
@@ -90,6 +91,7 @@ type front struct {
 	why     string
 	culprit string
 	blocked int
+	scripts int // those of PHP that are not blocked, where a wrapper runs them
 }
 
 // job judges one account.
@@ -334,6 +336,7 @@ func (j *job) newSite(rs *rightful.Site, home string) *site {
 			s.scripts = append(s.scripts, j.resolvePath(d))
 		}
 	}
+	s.wrap = j.newWrapper(s)
 	var err error
 	s.chain, err = j.c.Server.Trace(rs.DocRoot)
 	switch {

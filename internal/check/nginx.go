@@ -118,30 +118,38 @@ func (j *job) nginxFile(d *tree.Dir, lv *level, s *site, name string, here mask,
 	return f
 }
 
-// temper takes back the worst of what was said of entries before it was known that nginx answers the front pages of
-// their sites all the same: they keep visitors from the rest of it.
+// temper puts right what was said of entries before it was known how their sites answer: where nginx answers the front
+// page all the same, a closed directory only keeps visitors from the rest; a wrapper that does not run may be what takes
+// a site down.
 func (j *job) temper() {
-	up := map[string]bool{}
+	up, culprit := map[string]bool{}, map[string]bool{}
 	for i, s := range j.sites {
-		up[s.Name] = s.nginx != nil && j.r.Now[i].State != rightful.SiteDown
+		v := &j.r.Now[i]
+		up[s.Name] = s.nginx != nil && v.State != rightful.SiteDown
+		if s.wrap != nil && v.State == rightful.SiteDown {
+			culprit[v.Culprit] = true
+		}
 	}
-	tempered := map[string]bool{}
+	now := map[string]rightful.Effect{}
 	for i := range j.r.Findings {
 		f := &j.r.Findings[i]
-		if f.Effect != rightful.EffectDown {
-			continue
-		}
 		down := len(f.Sites) == 0
 		for _, s := range f.Sites {
 			down = down || !up[s]
 		}
-		if !down {
-			f.Effect, tempered[f.Path] = rightful.EffectBroken, true
+		switch {
+		case f.Effect == rightful.EffectDown && !down:
+			f.Effect = rightful.EffectBroken
+		case f.Effect == rightful.EffectBroken && culprit[f.Path]:
+			f.Effect = rightful.EffectDown
+		default:
+			continue
 		}
+		now[f.Path] = f.Effect
 	}
 	for i := range j.r.Changes {
-		if c := &j.r.Changes[i]; tempered[c.Path()] {
-			c.Effect = rightful.EffectBroken
+		if c := &j.r.Changes[i]; now[c.Path()] != "" {
+			c.Effect = now[c.Path()]
 		}
 	}
 }

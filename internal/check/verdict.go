@@ -79,6 +79,7 @@ func (j *job) count(lv *level, e *tree.Entry, rule *policy.Rule, have, after rig
 	if planned {
 		s.planned.blocked++
 	}
+	s.wraps(string(e.Name), now, planned)
 	return itself
 }
 
@@ -223,6 +224,7 @@ func (j *job) state(s *site, f front, plan bool) rightful.Verdict {
 			return j.exact(v)
 		}
 	}
+	s.wrapped(&v, f, plan)
 	switch {
 	case s.docroot == "" && v.Status == 0:
 		v.State, v.Why = rightful.SiteUnknown, "the document root is not judged"

@@ -266,7 +266,9 @@ func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opin
 	case op.open || stranger || op.problem == Device:
 		f.Effect = rightful.EffectExposed
 	}
-	if kind == rightful.KindDir {
+	if s := j.wrapperOf(path, kind, have); s != nil {
+		f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
+	} else if kind == rightful.KindDir {
 		if sites, front := j.shutOut(path, lv, have); len(sites) > 0 {
 			f.Sites, f.Effect = sites, rightful.EffectBroken
 			if front {
@@ -458,11 +460,15 @@ func (j *job) Enter(d *tree.Dir) error {
 	below := lv.subs[i].level
 	lv.subs = lv.subs[:copy(lv.subs, lv.subs[i+1:])]
 	var root *site
+	var wrapped []*site
 	if len(j.sites) > 0 {
 		path := rightful.JoinPath(j.base, d.Rel())
 		for i, s := range j.sites {
 			if s.docroot == path {
 				below.site, root = i, s
+			}
+			if s.wrap != nil && s.wrap.dir == path {
+				wrapped = append(wrapped, s)
 			}
 		}
 	}
@@ -471,6 +477,9 @@ func (j *job) Enter(d *tree.Dir) error {
 	lv = &j.levels[d.Depth+1]
 	if lv.site >= 0 && j.sites[lv.site].nginx == nil && d.Has(".htaccess") {
 		j.htaccess(d, lv)
+	}
+	for _, s := range wrapped {
+		j.meetWrapper(d, lv, s)
 	}
 	switch {
 	case root == nil:

@@ -219,7 +219,7 @@ func (w *world) truth() []rightful.Account {
 				site.Listen = append(site.Listen, "https://"+strings.TrimSuffix(w.listen(), "80")+"443")
 			}
 			if a.fcgid {
-				site.PHP.Handler = "fcgid"
+				site.PHP.Handler, site.PHP.Wrapper = "fcgid", a.fcgiBin()+"/php-wrapper"
 				site.CGI = []string{a.fcgiBin()}
 			}
 			if a.cgi {

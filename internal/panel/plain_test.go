@@ -104,18 +104,19 @@ func TestTheWrapperOfModFcgidIsACGIProgram(t *testing.T) {
 	for _, c := range []struct {
 		wrapper string
 		cgi     []string
+		program string
 	}{
-		{"/home/bob/fcgi-bin/php.fcgi .php", []string{"/home/bob/fcgi-bin"}},
-		{"\"/home/bob/fcgi-bin/php.fcgi -d a=b\"", []string{"/home/bob/fcgi-bin"}},
-		{"/home/bob/fcgi-bin/py.fcgi .py", nil},
-		{"/home/bob/bin/php.fcgi .php", nil}, // other programs may lie there too
-		{"/usr/lib/cgi-bin/php .php", nil},
+		{"/home/bob/fcgi-bin/php.fcgi .php", []string{"/home/bob/fcgi-bin"}, "/home/bob/fcgi-bin/php.fcgi"},
+		{"\"/home/bob/fcgi-bin/php.fcgi -d a=b\"", []string{"/home/bob/fcgi-bin"}, "/home/bob/fcgi-bin/php.fcgi"},
+		{"/home/bob/fcgi-bin/py.fcgi .py", nil, ""},
+		{"/home/bob/bin/php.fcgi .php", nil, "/home/bob/bin/php.fcgi"}, // other programs may lie there too
+		{"/usr/lib/cgi-bin/php .php", nil, "/usr/lib/cgi-bin/php"},
 	} {
 		fs := plainFiles()
 		fs["etc/apache2/sites-enabled/bob.conf"] = "<VirtualHost *:80>\nServerName bob.example\nDocumentRoot /home/bob/www\nSuexecUserGroup bob bob\n" +
 			"AddHandler fcgid-script .php\nFcgidWrapper " + c.wrapper + "\n</VirtualHost>\n"
 		site := account(t, read(t, server(t, fs)), "bob").Sites[0]
 		want(t, c.wrapper, site.CGI, c.cgi)
-		want(t, "PHP of "+c.wrapper, site.PHP, rightful.PHP{Handler: "fcgid", Identity: rightful.Identity{UID: 2002, GIDs: []uint32{2002, 3000}}})
+		want(t, "PHP of "+c.wrapper, site.PHP, rightful.PHP{Handler: "fcgid", Wrapper: c.program, Identity: rightful.Identity{UID: 2002, GIDs: []uint32{2002, 3000}}})
 	}
 }

@@ -176,7 +176,7 @@ func (r *reader) php(h web.PHPHandler, as, cgi rightful.Identity, assigned strin
 		r.out.Facts["dso"] = true
 		return rightful.PHP{Handler: "dso", Identity: as}
 	case "fcgid", "cgi", "suphp", "lsapi":
-		return rightful.PHP{Handler: h.Kind, Identity: cgi}
+		return rightful.PHP{Handler: h.Kind, Wrapper: h.Wrapper, Identity: cgi}
 	}
 	return rightful.PHP{Handler: "none", Identity: as}
 }

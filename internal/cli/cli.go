@@ -10,7 +10,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -110,7 +109,7 @@ func Commands() *cobra.Command {
 func (a *app) root(verbs []func(*app) *cobra.Command) *cobra.Command {
 	var flags config.Config
 	var configFile string
-	root := a.command(verb{
+	root := a.family(verb{
 		use:   "rightful VERB",
 		short: "put every file on a shared web-hosting server back in its rightful hands",
 		does: `Rightful puts every file on a shared web-hosting server back in its rightful hands. It finds what is
@@ -123,16 +122,6 @@ never publishes a secret, and never sends anything off the server.`,
 			# what a verb does
 			rightful help accounts`,
 		exits: exitTexts,
-		args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return unknownVerb(cmd, args[0])
-		},
-		run: func(context.Context, []string) error {
-			return fail(exitUsage, errors.New("no verb given"), "rightful --help")
-		},
-		bare: true,
 	})
 	a.load = func(bare bool) error { return a.configure(root, &flags, configFile, bare) }
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -163,6 +152,9 @@ never publishes a secret, and never sends anything off the server.`,
 	}
 	pf.StringVar(&configFile, "config", "", "configuration `FILE` instead of "+config.Path)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && err.Error() == "unknown flag: --version" {
+			return fail(exitUsage, err, "rightful version")
+		}
 		return fail(exitUsage, err, cmd.CommandPath()+" --help")
 	})
 	root.SetOut(a.out.w)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -59,6 +60,9 @@ func (a *app) demo(ctx context.Context, o hostbox.DemoOptions) error {
 	if err := hostbox.Demo(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, hostbox.ErrSpec) {
+			return fail(exitUsage, err, a.cmd+" --help")
 		}
 		return fail(exitFindings, err)
 	}

@@ -55,7 +55,7 @@ crosses a mount below a home, and never carries out a plan that is predicted to 
 		},
 		flags: func(fs *pflag.FlagSet) {
 			fs.BoolVar(&f.dryRun, "dry-run", false, "save the plan and show it; change nothing")
-			fs.BoolVar(&f.wait, "wait", false, "wait until nobody else is changing the accounts, instead of refusing")
+			addWait(fs, &f.wait)
 			fs.StringVar(&f.canary, "canary", "", "change this `ACCOUNT` first")
 			fs.IntVar(&f.maxChanges, "max-changes", 0, "refuse a plan of more than `N` changes (0: any)")
 			f.add(fs)
@@ -63,6 +63,10 @@ crosses a mount below a home, and never carries out a plan that is predicted to 
 		complete: a.completeAccounts,
 		run:      func(ctx context.Context, args []string) error { return a.fix(ctx, args, f) },
 	})
+}
+
+func addWait(fs *pflag.FlagSet, wait *bool) {
+	fs.BoolVar(wait, "wait", false, "wait until nobody else is changing the accounts, instead of refusing")
 }
 
 // writing is what the verbs that change something need: the server, and the state directory, locked for this process.
@@ -97,7 +101,7 @@ func (a *app) openWriting(args []string, f checkFlags) (*writing, error) {
 	hint := "--state DIR"
 	var held *repair.LockedError
 	if errors.As(err, &held) {
-		err, hint = fmt.Errorf("begin: %w; nothing was changed", err), "rightful runs"
+		err, hint = fmt.Errorf("begin: %w; nothing was changed", err), a.again("runs")
 	}
 	return nil, fail(exitCannot, err, hint)
 }
@@ -123,6 +127,9 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	defer w.close()
 	if err := w.someLeft(); err != nil {
 		return err
+	}
+	if f.maxChanges < 0 {
+		return fail(exitUsage, fmt.Errorf("read --max-changes %d: not a number of changes", f.maxChanges), a.cmd+" --help")
 	}
 	if f.canary != "" {
 		if _, err := a.pick(w.ps, []string{f.canary}); err != nil {
@@ -340,8 +347,8 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 		a.out.flush()
 		return 0, fail(exitInterrupted, errors.New("interrupted"), resume, undo)
 	case rightful.RunFailed:
-		if run.Changed == 0 {
-			return 0, fail(exitCannot, fmt.Errorf("run %s: %w; nothing was changed", run.ID, err))
+		if run.Changed+run.Failed+run.InDoubt == 0 {
+			return 0, fail(exitCannot, fmt.Errorf("run %s: %w; nothing was changed", run.ID, err), resume)
 		}
 		return 0, fail(exitFindings, fmt.Errorf("run %s: %w", run.ID, err), resume, undo)
 	case rightful.RunStopped:
@@ -370,11 +377,13 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 // printRun tells about a run, stage by stage.
 func (a *app) printRun(run *rightful.Run, live bool) {
 	how := "verified by prediction only: there is no live server to ask"
-	if live {
-		how = "verified by requests to the web server"
-	}
-	if run.Verb == repair.VerbUndo {
+	switch {
+	case run.Verb == repair.VerbUndo:
 		how = "each entry read back"
+	case len(run.Stages) == 0:
+		how = "no stage came to be verified"
+	case live:
+		how = "verified by requests to the web server"
 	}
 	for i := range run.Stages {
 		s := &run.Stages[i]
@@ -409,7 +418,7 @@ func (a *app) printRun(run *rightful.Run, live bool) {
 		}
 	}
 	state := string(run.State)
-	if run.Reason != "" {
+	if run.Reason != "" && run.Reason != state {
 		state += ": " + term.Line(run.Reason)
 	}
 	a.out.printf("run %s %s: %d changed, %d skipped, %d failed (%s)\n", run.ID, state, run.Changed, run.Skipped, run.Failed, how)

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -17,8 +16,8 @@ import (
 )
 
 func newPlan(a *app) *cobra.Command {
-	c := a.command(verb{
-		use:   "plan",
+	return a.family(verb{
+		use:   "plan VERB",
 		short: "look at a saved plan; apply exactly that",
 		does: `A plan is the file that a run carries out: every entry with its owner, group, mode and ACL before and after.
 fix --dry-run saves one and prints its ID.`,
@@ -28,12 +27,11 @@ fix --dry-run saves one and prints its ID.`,
 			rightful plan show 20261122-093100-4be1 --verbose
 			# carry it out
 			rightful plan apply 20261122-093100-4be1`,
-		run: func(context.Context, []string) error {
-			return fail(exitUsage, errors.New("no verb given"), "rightful plan --help")
-		},
-		bare: true,
-	})
-	c.AddCommand(a.command(verb{
+	}, newPlanShow(a), newPlanApply(a))
+}
+
+func newPlanShow(a *app) *cobra.Command {
+	return a.command(verb{
 		use:   "show ID|FILE",
 		short: "what a plan would change",
 		does: `Print what a plan would change: by account and problem, with how many entries and three examples of each; with
@@ -44,9 +42,12 @@ fix --dry-run saves one and prints its ID.`,
 		exits: map[int]string{exitCannot: "the plan is damaged, of a newer version, or for another server"},
 		args:  exactlyOne("a plan"),
 		run:   func(_ context.Context, args []string) error { return a.planShow(args[0]) },
-	}))
-	canary := ""
-	c.AddCommand(a.command(verb{
+	})
+}
+
+func newPlanApply(a *app) *cobra.Command {
+	canary, wait := "", false
+	return a.command(verb{
 		use:   "apply ID|FILE",
 		short: "carry out a saved plan",
 		does: `Carry out exactly the saved plan, in stages and verified like fix. An entry that no longer looks as it did when
@@ -57,11 +58,11 @@ the plan was made is skipped and reported.`,
 		exits: map[int]string{exitFindings: "", exitTakenBack: ""},
 		args:  exactlyOne("a plan"),
 		flags: func(fs *pflag.FlagSet) {
+			addWait(fs, &wait)
 			fs.StringVar(&canary, "canary", "", "change this `ACCOUNT` first")
 		},
-		run: func(ctx context.Context, args []string) error { return a.planApply(ctx, args[0], canary) },
-	}))
-	return c
+		run: func(ctx context.Context, args []string) error { return a.planApply(ctx, args[0], canary, wait) },
+	})
 }
 
 func exactlyOne(what string) cobra.PositionalArgs {
@@ -193,7 +194,7 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 	return nil
 }
 
-func (a *app) planApply(ctx context.Context, id, canary string) error {
+func (a *app) planApply(ctx context.Context, id, canary string, wait bool) error {
 	w, err := a.openWriting(nil, checkFlags{})
 	if err != nil {
 		return err
@@ -204,6 +205,9 @@ func (a *app) planApply(ctx context.Context, id, canary string) error {
 		return a.planError(err)
 	}
 	defer p.Close()
+	if err := a.alone(ctx, w.checking, wait); err != nil {
+		return err
+	}
 	if !a.cfg.JSON {
 		a.noteQuota(p)
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -18,7 +17,7 @@ import (
 )
 
 func newPolicy(a *app) *cobra.Command {
-	cmd := a.command(verb{
+	return a.family(verb{
 		use:   "policy VERB",
 		short: "what each path should be, and which rule says so",
 		does: `Look at the rules that say what an entry should be: the built-in ones of each control panel, and the
@@ -28,19 +27,7 @@ operator's own in ` + overridesDir + `/*.toml, which come after them and win.`,
 			rightful policy show
 			rightful policy show /home/alice/public_html/wp-config.php
 			rightful policy test alice`,
-		args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return unknownVerb(cmd, args[0])
-		},
-		bare: true,
-		run: func(context.Context, []string) error {
-			return fail(exitUsage, errors.New("no verb given"), "rightful policy --help")
-		},
-	})
-	cmd.AddCommand(newPolicyShow(a), newPolicyTest(a))
-	return cmd
+	}, newPolicyShow(a), newPolicyTest(a))
 }
 
 func newPolicyShow(a *app) *cobra.Command {

@@ -70,6 +70,11 @@ func (a *app) configure(root *cobra.Command, flags *config.Config, file string, 
 	if err := given(&a.cfg); err != nil {
 		return err
 	}
+	for _, s := range config.Settings {
+		if n, ok := s.Field(&a.cfg).(*int); ok && *n < 0 {
+			return fail(exitUsage, fmt.Errorf("read --%s %d: less than nothing", s.Flag, *n), a.cmd+" --help")
+		}
+	}
 	if a.cfg.Quiet {
 		a.term.Hush()
 	}
@@ -79,7 +84,7 @@ func (a *app) configure(root *cobra.Command, flags *config.Config, file string, 
 func readConfigFile(root, file string) (text []byte, name string, err error) {
 	if file != "" {
 		if text, err = os.ReadFile(file); err != nil {
-			err = fail(exitUsage, err)
+			err = fail(exitUsage, fmt.Errorf("open configuration %q: %w", file, errors.Unwrap(err)), "--config FILE")
 		}
 		return text, file, err
 	}

@@ -90,7 +90,7 @@ func (a *app) risks(ps *panel.Server, texts []string) ([]check.Accept, error) {
 			for _, n := range near(x.Name, known) {
 				hints = append(hints, "--accept="+term.Shell(check.Accept{Risk: x.Risk, Name: n}.String()))
 			}
-			return nil, fail(exitUsage, fmt.Errorf("accept %q: there is no %q here", text, x.Name), hints...)
+			return nil, orHint(fail(exitUsage, fmt.Errorf("accept %q: there is no %q here", text, x.Name), hints...), a.again("accounts"))
 		}
 		out = append(out, x)
 	}

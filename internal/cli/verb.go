@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -141,6 +142,24 @@ func atMostOne(_ *cobra.Command, args []string) error {
 		return fmt.Errorf("unexpected argument %q", args[1])
 	}
 	return nil
+}
+
+// family makes the command of a verb that only has verbs below it.
+func (a *app) family(v verb, below ...*cobra.Command) *cobra.Command {
+	v.args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return unknownVerb(cmd, args[0])
+	}
+	v.bare = true
+	var c *cobra.Command
+	v.run = func(context.Context, []string) error {
+		return fail(exitUsage, errors.New("no verb given"), c.CommandPath()+" --help")
+	}
+	c = a.command(v)
+	c.AddCommand(below...)
+	return c
 }
 
 // oneOf takes one argument, which is one of words.

@@ -111,6 +111,9 @@ func Requirements() (missing []string) {
 
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
 
+// ErrSpec says that a [Spec] asks for what there is not.
+var ErrSpec = errors.New("no such server")
+
 // Start builds the server and returns when its web server answers. It takes about a second. ctx bounds the start only;
 // the box lives until Close, or until this process ends.
 func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
@@ -118,13 +121,13 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 		spec.Panel = "cpanel"
 	}
 	if !slices.Contains([]string{"cpanel", "plain", "nginx"}, spec.Panel) {
-		return nil, fmt.Errorf("start box: unknown panel %q: it is cpanel, plain or nginx", spec.Panel)
+		return nil, fmt.Errorf("start box: panel %q: %w: it is cpanel, plain or nginx", spec.Panel, ErrSpec)
 	}
 	if spec.Accounts == 0 {
 		spec.Accounts = 12
 	}
 	if spec.Accounts < 1 || spec.Accounts > maxAccounts {
-		return nil, fmt.Errorf("start box: %d accounts: it takes 1 to %d", spec.Accounts, maxAccounts)
+		return nil, fmt.Errorf("start box: %d accounts: %w: it takes 1 to %d", spec.Accounts, ErrSpec, maxAccounts)
 	}
 	if spec.Log == nil {
 		spec.Log = io.Discard

@@ -91,13 +91,13 @@ func (u *Users) passwd(file, text string) (issues []Issue) {
 			issues = append(issues, Issue{File: file, Line: n, Problem: Syntax, Msg: "line is not a passwd entry"})
 			continue
 		}
-		uid, err1 := strconv.ParseUint(f[2], 10, 32)
-		gid, err2 := strconv.ParseUint(f[3], 10, 32)
-		if err1 != nil || err2 != nil {
+		uid, ok1 := parseID(f[2])
+		gid, ok2 := parseID(f[3])
+		if !ok1 || !ok2 {
 			issues = append(issues, Issue{File: file, Line: n, Problem: Syntax, Account: f[0], Msg: "uid or gid is not a number"})
 			continue
 		}
-		e := User{Name: f[0], UID: uint32(uid), GID: uint32(gid), Home: f[5], Line: n}
+		e := User{Name: f[0], UID: uid, GID: gid, Home: f[5], Line: n}
 		if len(f) > 6 {
 			e.Shell = f[6]
 		}
@@ -115,6 +115,12 @@ func (u *Users) passwd(file, text string) (issues []Issue) {
 	return issues
 }
 
+// parseID reads a uid or gid. The highest number is none: to the kernel it means "leave it as it is".
+func parseID(s string) (id uint32, ok bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil && n < 1<<32-1
+}
+
 func (u *Users) group(file, text string) (issues []Issue) {
 	n := 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
@@ -128,12 +134,11 @@ func (u *Users) group(file, text string) (issues []Issue) {
 			issues = append(issues, Issue{File: file, Line: n, Problem: Syntax, Msg: "line is not a group entry"})
 			continue
 		}
-		id, err := strconv.ParseUint(f[2], 10, 32)
-		if err != nil {
+		gid, ok := parseID(f[2])
+		if !ok {
 			issues = append(issues, Issue{File: file, Line: n, Problem: Syntax, Msg: "gid is not a number"})
 			continue
 		}
-		gid := uint32(id)
 		if _, twice := u.groups[f[0]]; !twice {
 			u.groups[f[0]] = gid
 		}

@@ -624,6 +624,8 @@ func (r *runner) finish(ctx context.Context, err error) (*rightful.Run, error) {
 			if _, ok := r.touched[seq]; ok {
 				run.Otherwise++
 			}
+		case stBegun: // by the attempt before this one
+			run.InDoubt++
 		case stSkipped:
 			run.Skipped++
 		case stFailed:

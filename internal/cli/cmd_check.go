@@ -224,7 +224,7 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 			a.out.emit("note", check.Note{Account: x.Name, Path: x.Home, PathB64: rightful.RawPath(x.Home), Note: excludedNote})
 		}
 	}
-	for _, b := range panel.Busy(c.s, c.ps.Accounts) {
+	for _, b := range c.busy(c.opts.Accounts) {
 		a.warn("process %d is changing %s right now: %s", b.PID, term.Quote(b.Path), b.Command)
 		if a.cfg.JSON {
 			a.out.emit("process", b)

@@ -137,7 +137,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 		}
 	}
 	if !f.dryRun {
-		if err := a.alone(ctx, w.checking, f.wait); err != nil {
+		if err := a.alone(ctx, w.checking, w.opts.Accounts, f.wait); err != nil {
 			return err
 		}
 	}
@@ -167,7 +167,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	if err := a.confirm(ctx, changeQuestion(plan)); err != nil {
 		return err
 	}
-	code, err := a.applyPlan(ctx, w, plan, f.canary)
+	code, err := a.applyPlan(ctx, w, plan, f.canary, f.wait)
 	if err != nil {
 		return err
 	}
@@ -311,8 +311,17 @@ func (a *app) runOptions(c *tree.Server, users *panel.Users) (o repair.Options, 
 	return o, p.End
 }
 
-// applyPlan carries a plan out with verification, and tells how it went.
-func (a *app) applyPlan(ctx context.Context, c *writing, plan *repair.Plan, canary string) (int, error) {
+// applyPlan carries a plan out with verification, and tells how it went. It looks for others first, however short ago that
+// was done: the plan may have waited for an answer, and a script that does one account after the other is not to be seen
+// at every moment.
+func (a *app) applyPlan(ctx context.Context, c *writing, plan *repair.Plan, canary string, wait bool) (int, error) {
+	var names []string
+	for i := range plan.Accounts {
+		names = append(names, plan.Accounts[i].Account)
+	}
+	if err := a.alone(ctx, c.checking, names, wait); err != nil {
+		return 0, err
+	}
 	o, end := a.runOptions(c.s, c.ps.Users)
 	o.Canary = canary
 	o.Verify = a.newVerifier(c.opts, plan)

@@ -205,16 +205,13 @@ func (a *app) planApply(ctx context.Context, id, canary string, wait bool) error
 		return a.planError(err)
 	}
 	defer p.Close()
-	if err := a.alone(ctx, w.checking, wait); err != nil {
-		return err
-	}
 	if !a.cfg.JSON {
 		a.noteQuota(p)
 	}
 	if err := a.confirm(ctx, changeQuestion(p)); err != nil {
 		return err
 	}
-	code, err := a.applyPlan(ctx, w, p, canary)
+	code, err := a.applyPlan(ctx, w, p, canary, wait)
 	if err != nil {
 		return err
 	}

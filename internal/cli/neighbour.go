@@ -38,15 +38,26 @@ func (a *app) yield() {
 	}
 }
 
+// busy lists who is changing accounts that are to be worked on; no name means all.
+func (c *checking) busy(names []string) []panel.Process {
+	var chosen []*panel.Account
+	for i := range c.ps.Accounts {
+		if a := &c.ps.Accounts[i]; len(names) == 0 || slices.Contains(names, a.Name) {
+			chosen = append(chosen, a)
+		}
+	}
+	return panel.Busy(c.s, c.ps.Accounts, chosen)
+}
+
 // busyEvery is how often it is looked whether somebody is still changing the accounts.
 const busyEvery = time.Second
 
-// alone returns when no process of root's is changing the accounts: the culprit may still be running, and two repairs at
-// once repair nothing. Without wait it refuses.
-func (a *app) alone(ctx context.Context, c *checking, wait bool) error {
+// alone returns when no process of root's is changing the named accounts (all, if none is named): the culprit may still be
+// running, and two repairs at once repair nothing. Without wait it refuses.
+func (a *app) alone(ctx context.Context, c *checking, names []string, wait bool) error {
 	var tick <-chan time.Time
 	for {
-		busy := panel.Busy(c.s, c.ps.Accounts)
+		busy := c.busy(names)
 		if len(busy) == 0 {
 			return nil
 		}

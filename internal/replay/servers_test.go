@@ -167,3 +167,39 @@ func TestFindingsUnderNginxClaimNoMoreHarmThanThereIs(t *testing.T) {
 	is(t, check.at(t, "/home/judy"), "too-closed", rightful.EffectBroken, "judy.example")
 	is(t, check.at(t, "/home/judy/public_html/judy-cakes.example"), "docroot-missing", rightful.EffectDown, "judy-cakes.judy.example")
 }
+
+// Of two servers that are installed and want one address, the one that runs counts; and who it is, its running worker says.
+func TestTheServerThatRunsCounts(t *testing.T) {
+	servers(t, func(t *testing.T, s *server) {
+		other, conf, want := "/etc/nginx/nginx.conf", `user nobody;
+events {
+}
+http {
+	server {
+		listen 80;
+		server_name other.example;
+		root /home/alice/public_html;
+	}
+}
+`, "nginx does not run"
+		if s.Panel == "nginx" {
+			other, want = "/etc/apache2/apache2.conf", "Apache does not run"
+			conf = "User nobody\nGroup nogroup\nListen 80\n<VirtualHost *:80>\nServerName other.example\nDocumentRoot /home/alice/public_html\n</VirtualHost>\n"
+		}
+		s.sh(`mkdir -p "${1%/*}"; printf %s "$2" >"$1"
+			sed -i 's/^bob:.*/&www-data/' /etc/group`, other, conf)
+		site := func() string {
+			accounts := s.rightful("accounts", "alice").exit(t, 0)
+			accounts.says(t, want)
+			return head(accounts.stdout, 1)
+		}
+		server := map[string]string{"plain": "apache", "nginx": "nginx"}[s.Panel]
+		if got := site(); strings.Contains(got, "other.example") || !strings.Contains(got, `"server":"`+server+`","web":{"uid":33,"gids":[33]}`) {
+			t.Errorf("with a worker that was started before its new group: %s", got)
+		}
+		s.reload()
+		if got := site(); !strings.Contains(got, `"web":{"uid":33,"gids":[33,20002]}`) {
+			t.Errorf("with a new worker: %s", got)
+		}
+	})
+}

@@ -144,7 +144,7 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 		slots[i] = make(chan slot, 1)
 	}
 	// So many accounts may be under way or wait to be emitted, so that memory stays bounded.
-	ahead := make(chan struct{}, jobs+max(2, jobs/2))
+	ahead := make(chan struct{}, jobs+2)
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range jobs {

@@ -452,7 +452,7 @@ func (j *job) walk(base string, home bool) error {
 }
 
 // openBase opens a base. The home is opened by the name that passwd gives it too, so that a link on the way to it that is
-// not root's is refused.
+// not root's is refused. A link of root's may lead anywhere, by mistake, and what is there is not the account's for that.
 func (j *job) openBase(base string, home bool) (*tree.Base, error) {
 	if home {
 		b, err := j.c.Server.OpenBase(j.a.Home)
@@ -461,7 +461,25 @@ func (j *job) openBase(base string, home bool) (*tree.Base, error) {
 		}
 		b.Close()
 	}
-	return j.c.Server.OpenBase(base)
+	b, err := j.c.Server.OpenBase(base)
+	if err != nil {
+		return nil, err
+	}
+	why := ""
+	if panel.SystemDir(base) && b.Stat().UID != j.a.UID {
+		why = "a directory of the system or of many"
+	} else if home && base != path.Clean(j.a.Home) {
+		for i := range j.c.World.Accounts {
+			if o := &j.c.World.Accounts[i]; o.Name != j.a.Name && panel.Within(base, path.Clean(o.Home)) {
+				why = "in the home of " + o.Name
+			}
+		}
+	}
+	if why != "" {
+		b.Close()
+		return nil, fmt.Errorf("it leads to %q, which is %s", base, why)
+	}
+	return b, nil
 }
 
 // lookAbove finds out who may pass through the directories above a base, and reports those that shut out the web server.

@@ -10,6 +10,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -95,8 +96,13 @@ func run(ctx context.Context, env Env, more []func(*app) *cobra.Command) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	a.cmd = cmd.CommandPath()
 	a.out.flush()
-	if err == nil && a.out.err != nil {
-		err = fmt.Errorf("write answer: %w", a.out.err)
+	if a.out.err != nil {
+		lost := fmt.Errorf("write answer: %w", a.out.err)
+		if f, ok := errors.AsType[*failure](err); ok && f.err == nil {
+			f.err = lost
+		} else if err == nil {
+			err = lost
+		}
 	}
 	return a.report(ctx, err)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -125,5 +126,49 @@ func TestProbeConnectsToThisMachineOnly(t *testing.T) {
 		if a[0].Class != ClassNone || !strings.Contains(a[0].Err, "address") {
 			t.Errorf("%s: %+v", listen, a[0])
 		}
+	}
+}
+
+// Four requests are under way at once, no fewer and no more.
+func TestProbeAsksFourAtOnce(t *testing.T) {
+	const four = 4
+	arrived, meet := make(chan struct{}), make(chan struct{})
+	go func() { // lets requests go on by fours
+		for range 3 {
+			for range four {
+				<-arrived
+			}
+			for range four {
+				meet <- struct{}{}
+			}
+		}
+	}()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case arrived <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+		select {
+		case <-meet:
+		case <-r.Context().Done():
+		}
+	}))
+	defer srv.Close()
+	var running, most atomic.Int32
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		if n := running.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, network, srv.Listener.Addr().String())
+		return counted{conn, &running}, err
+	}
+	for i, a := range Probe(context.Background(), slices.Repeat([]Request{{Host: "a.example", Listen: "http://:80", Path: "/"}}, 3*four), ProbeOptions{Dial: dial}) {
+		if a.Status != 200 {
+			t.Errorf("request %d: %+v", i, a)
+		}
+	}
+	if most.Load() != four {
+		t.Errorf("%d requests at once", most.Load())
 	}
 }

@@ -208,7 +208,11 @@ func (a *app) planFix(ctx context.Context, c *writing, f fixFlags) (t *tally, id
 	case len(d.worse) > 0:
 		d.w.Discard()
 		v := d.worse[0]
-		return nil, "", 0, fail(exitCannot, fmt.Errorf("plan: site %q would get worse (%s: %s); nothing was changed", v.Site, v.Culprit, v.Why), a.again("explain", v.Culprit))
+		why, hint := v.Why, a.again("check", v.Account)
+		if v.Culprit != "" {
+			why, hint = v.Culprit+": "+v.Why, a.again("explain", v.Culprit)
+		}
+		return nil, "", 0, fail(exitCannot, fmt.Errorf("plan: site %q would get worse (%s); nothing was changed", v.Site, why), hint)
 	case d.w.Changes() == 0:
 		d.w.Discard()
 		return d.t, "", d.left, nil

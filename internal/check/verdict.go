@@ -42,12 +42,15 @@ func (s *site) server(name []byte, rule *policy.Rule) (who int, need uint8, ok b
 }
 
 // blocked reports whether a file below a document root is kept from whoever serves it, now and after the plan, and whether
-// that is its own doing. It is false throughout for what nobody serves, and for .htaccess only itself counts.
+// that is its own doing. It is false throughout for what nobody serves, and for .htaccess only itself counts. A file that
+// no rule calls public and that is served all the same counts as blocked if the plan would end that, unless it is a secret.
 func (j *job) blocked(lv *level, name []byte, rule *policy.Rule, have, after rightful.Meta) (now, planned, itself bool) {
 	s := j.sites[lv.site]
 	who, need, ok := s.server(name, rule)
 	if !ok {
-		return false, false, false
+		web := j.ids[s.web]
+		served := !rule.Secret && name[0] != '.' && lv.readable && s.passes(lv.now, s.web) && have.Allowed(web, 4)
+		return false, served && !after.Allowed(web, 4), false
 	}
 	can, will := have.Allowed(j.ids[who], need), after.Allowed(j.ids[who], need)
 	if string(name) == ".htaccess" {

@@ -102,6 +102,9 @@ func (s *State) NewPlan(header PlanHeader) (*PlanWriter, error) {
 	header.Program = rightful.Version
 	header.Server, header.Root = s.server, s.root
 	header.ID = newID(header.Created)
+	if err := s.create(); err != nil {
+		return nil, err
+	}
 	f, err := os.CreateTemp(filepath.Join(s.dir, plansDir), ".new-*")
 	if err != nil {
 		return nil, fmt.Errorf("create plan: %w", err)

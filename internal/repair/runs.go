@@ -15,7 +15,9 @@ import (
 // others.
 func (s *State) Runs() ([]rightful.Run, error) {
 	names, err := os.ReadDir(filepath.Join(s.dir, runsDir))
-	if err != nil {
+	if os.IsNotExist(err) {
+		return nil, nil // nothing was ever done
+	} else if err != nil {
 		return nil, fmt.Errorf("list runs: %w", cause(err))
 	}
 	var runs []rightful.Run

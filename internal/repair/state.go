@@ -58,24 +58,47 @@ type State struct {
 	mine   bool // this process holds the lock
 }
 
-// OpenState opens the state directory of the server that s stands for, and makes it where it does not exist.
+// OpenState opens the state directory of the server that s stands for. One that does not exist is as good as empty; it
+// is made when something is to be written.
 func OpenState(dir string, s *tree.Server) (*State, error) {
-	for _, d := range []string{dir, filepath.Join(dir, plansDir), filepath.Join(dir, runsDir)} {
+	st := &State{dir: dir, root: s.Dir(), server: serverID(s)}
+	if err := st.inspect(); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+func (s *State) dirs() []string {
+	return []string{s.dir, filepath.Join(s.dir, plansDir), filepath.Join(s.dir, runsDir)}
+}
+
+// create makes the state directory where it does not exist.
+func (s *State) create() error {
+	for _, d := range s.dirs() {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("create state directory %q: %w", d, cause(err))
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(d, &st); err != nil {
-			return nil, fmt.Errorf("stat state directory %q: %w", d, err)
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return nil, fmt.Errorf("open state directory %q: %w", d, unix.ENOTDIR)
-		}
-		if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-			return nil, fmt.Errorf("open state directory %q: owned by uid %d with mode %04o; it must be yours and writable by you alone", d, st.Uid, st.Mode&0o7777)
+			return fmt.Errorf("create state directory %q: %w", d, cause(err))
 		}
 	}
-	return &State{dir: dir, root: s.Dir(), server: serverID(s)}, nil
+	return s.inspect()
+}
+
+// inspect refuses a state directory that anybody else could write.
+func (s *State) inspect() error {
+	for _, d := range s.dirs() {
+		var st unix.Stat_t
+		if err := unix.Lstat(d, &st); err == unix.ENOENT {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("stat state directory %q: %w", d, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fmt.Errorf("open state directory %q: %w", d, unix.ENOTDIR)
+		}
+		if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+			return fmt.Errorf("open state directory %q: owned by uid %d with mode %04o; it must be yours and writable by you alone", d, st.Uid, st.Mode&0o7777)
+		}
+	}
+	return nil
 }
 
 // serverID names the machine, so that a plan carried elsewhere is refused.
@@ -114,6 +137,9 @@ func validID(s string) bool {
 
 // Lock takes the server's lock, or says who holds it. The kernel lets go of it when the process ends, however it ends.
 func (s *State) Lock(command, by string) (unlock func(), err error) {
+	if err := s.create(); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(s.dir, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {

@@ -24,6 +24,8 @@ type Explanation struct {
 	Finding *rightful.Finding
 	// Err says why the path could not be followed to its end.
 	Err error
+	// server is the role of whoever opens the file.
+	server string
 }
 
 // Access is how far one identity gets.
@@ -34,6 +36,8 @@ type Access struct {
 	Needs []uint8
 	// Stop is the index of the first component that does not give what is needed, or -1.
 	Stop int
+	// Serves: the path is served only if this identity gets there.
+	Serves bool
 }
 
 // As is an identity to explain for besides those that serve the site.
@@ -45,7 +49,7 @@ type As struct {
 // Explain follows a path on the server as the web server would, by stat only. A nil error with Explanation.Err set means
 // that there is something to tell all the same.
 func Explain(s *tree.Server, w *panel.Server, overrides fs.FS, name string, as []As) (*Explanation, error) {
-	x := &Explanation{Path: path.Clean(name)}
+	x := &Explanation{Path: path.Clean(name), server: "web"}
 	x.Components, x.Err = s.Trace(x.Path)
 	end := x.Path
 	if n := len(x.Components); n > 0 && x.Err == nil {
@@ -102,20 +106,28 @@ func (x *Explanation) judge(s *tree.Server, w *panel.Server, overrides fs.FS, en
 		} else if site >= 0 {
 			x.Site = j.sites[site].Name
 		}
-		if site >= 0 {
-			st := j.sites[site].Site
-			*as = append([]As{{"web", st.Web}}, *as...)
-			if st.PHP.Handler != "" && st.PHP.Handler != "none" {
-				*as = append(*as, As{"php", st.PHP.Identity})
-			}
-			if len(st.CGI) > 0 {
-				*as = append(*as, As{"cgi", st.CGIAs})
-			}
-		}
 		x.rule(j, base, end, inside)
+		if site >= 0 {
+			x.servers(j.sites[site], as, end)
+		}
 		return nil
 	}
 	return nil
+}
+
+// servers puts those that serve a site among the identities, and finds out which of them opens the file.
+func (x *Explanation) servers(s *site, as *[]As, end string) {
+	*as = append([]As{{"web", s.Web}}, *as...)
+	if s.php >= 0 {
+		*as = append(*as, As{"php", s.PHP.Identity})
+		if phpSuffix([]byte(end)) {
+			x.server = "php"
+		}
+	}
+	if s.cgi >= 0 && len(x.Rules) > 0 && x.Rules[0].Rule.CGI {
+		*as = append(*as, As{"cgi", s.CGIAs})
+		x.server = "cgi"
+	}
 }
 
 func docrootHolds(a *panel.Account, p string) bool {
@@ -170,7 +182,7 @@ func (x *Explanation) rule(j *job, base, end string, site int) {
 // access works out how far an identity gets: it must pass through every directory, and read what is at the end (or, for
 // a directory, pass through it too; listing takes more, and nearly nobody lists).
 func (x *Explanation) access(a As) Access {
-	out := Access{Role: a.Role, Identity: a.Identity, Stop: -1}
+	out := Access{Role: a.Role, Identity: a.Identity, Stop: -1, Serves: a.Role == "web" || a.Role == x.server}
 	for i, c := range x.Components {
 		var need uint8
 		switch {
@@ -178,8 +190,11 @@ func (x *Explanation) access(a As) Access {
 			need = rightful.RightSearch
 		case c.Stat.Kind != rightful.KindSymlink && i == len(x.Components)-1:
 			need = 4
-			if a.Role == "cgi" {
+			switch {
+			case a.Role == "cgi":
 				need = 5
+			case a.Role == "web" && x.server != "web":
+				need = 0 // it hands the file to somebody else, who opens it
 			}
 		}
 		out.Needs = append(out.Needs, need)

@@ -77,7 +77,7 @@ func (a *app) explain(name, as string) error {
 		}
 		return fail(exitFindings, x.Err)
 	}
-	stopped := slices.ContainsFunc(x.Access, func(ac check.Access) bool { return ac.Stop >= 0 && ac.Role != as })
+	stopped := slices.ContainsFunc(x.Access, func(ac check.Access) bool { return ac.Stop >= 0 && ac.Serves })
 	if stopped && x.Site != "" || x.Finding != nil {
 		return exitWith(exitFindings)
 	}

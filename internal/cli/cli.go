@@ -73,6 +73,8 @@ type app struct {
 	where []string
 	// load fills cfg; completion calls it, as no verb runs then.
 	load func(bare bool) error
+	// line has room for one of those who wait for the load to fall.
+	line chan struct{}
 	// users are those of the server that was read, to show ids as names; nil before.
 	users *panel.Users
 	// started is set once a verb runs: errors before that are wrong usage.
@@ -90,7 +92,7 @@ func run(ctx context.Context, env Env, more []func(*app) *cobra.Command) int {
 		Live: env.StderrTTY && env.Getenv("TERM") != "dumb",
 	})
 	defer t.Close()
-	a := &app{env: env, cfg: config.Default(), out: newOutput(t), term: t}
+	a := &app{env: env, cfg: config.Default(), out: newOutput(t), term: t, line: make(chan struct{}, 1)}
 	root := a.root(slices.Concat(verbs, more))
 	root.SetArgs(env.Args)
 	cmd, err := root.ExecuteContextC(ctx)

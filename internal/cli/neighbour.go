@@ -25,13 +25,21 @@ func (a *app) yield() {
 		whoProcess = 1       // IOPRIO_WHO_PROCESS
 		idle       = 3 << 13 // IOPRIO_CLASS_IDLE
 	)
-	// Both are attributes of a thread; those begun later inherit them.
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	for _, t := range tasks {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
+	// Both are attributes of a thread. One begun later inherits them, but perhaps from a thread whose turn has not come:
+	// so it is looked until there is no new one.
+	seen := map[string]bool{}
+	for more := true; more; {
+		more = false
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return
+		}
+		for _, t := range tasks {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil || seen[t.Name()] {
+				continue
+			}
+			seen[t.Name()], more = true, true
 			unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
 			unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(tid), idle)
 		}
@@ -83,24 +91,30 @@ func (a *app) alone(ctx context.Context, c *checking, names []string, wait bool)
 // loadEvery is how often the load is looked at while it is too high.
 const loadEvery = 2 * time.Second
 
-// calm returns when the load average of the last minute is no higher than the operator allows.
+// calm returns when the load average of the last minute is no higher than the operator allows. Whoever comes while another
+// waits gets in line, so that one looks and one says it.
 func (a *app) calm(ctx context.Context) error {
 	if a.cfg.MaxLoad <= 0 {
 		return nil
 	}
+	select {
+	case a.line <- struct{}{}:
+		defer func() { <-a.line }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	load := a.env.Load
+	if load == nil {
+		load = loadAverage
+	}
 	var tick <-chan time.Time
-	for said := false; ; said = true {
-		b, err := os.ReadFile("/proc/loadavg")
-		if err != nil {
+	for ctx.Err() == nil {
+		now, err := load()
+		if err != nil || now <= float64(a.cfg.MaxLoad) {
 			return nil // without a figure there is nothing to wait for
 		}
-		one, _, _ := strings.Cut(string(b), " ")
-		load, err := strconv.ParseFloat(one, 64)
-		if err != nil || load <= float64(a.cfg.MaxLoad) {
-			return nil
-		}
-		if !said {
-			a.note("the load is %s: waiting until it is %s or less", one, fmt.Sprint(a.cfg.MaxLoad))
+		if tick == nil {
+			a.note("the load is %.2f: waiting until it is %d or less", now, a.cfg.MaxLoad)
 			t := time.NewTicker(loadEvery)
 			defer t.Stop()
 			tick = t.C
@@ -108,7 +122,17 @@ func (a *app) calm(ctx context.Context) error {
 		select {
 		case <-tick:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
+	return ctx.Err()
+}
+
+// loadAverage reads the first figure of the kernel's.
+func loadAverage() (float64, error) {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	one, _, _ := strings.Cut(string(b), " ")
+	return strconv.ParseFloat(one, 64)
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"rightful"
 	"rightful/internal/cli"
@@ -227,5 +228,33 @@ func TestARealQuotaKeepsAnAccountOutOfThePlan(t *testing.T) {
 	p.hold(has)
 	if got := used(); got != has+p.adds {
 		t.Errorf("alice takes %d bytes after the repair; %d before, and the plan said %d more", got, has, p.adds)
+	}
+}
+
+// --jobs says how many accounts are looked at once. Two of them have a quota to be asked for, which is where they wait.
+func TestJobsAreAsManyAsWereAskedFor(t *testing.T) {
+	for jobs := 1; jobs <= 2; jobs++ {
+		p := newRootsPages(t, treetest.OpenDir(t))
+		synctest.Test(t, func(t *testing.T) {
+			asked, answered := make(chan string, 2), make(chan bool)
+			p.env.Quota = func(dir string, _ uint32) (tree.Quota, bool, error) {
+				asked <- dir
+				<-answered
+				return tree.Quota{}, false, nil
+			}
+			done := make(chan bool)
+			go func() {
+				p.run(1, "check", "--jobs", strconv.Itoa(jobs))
+				close(done)
+			}()
+			for ended := range 2 {
+				synctest.Wait()
+				if n, want := len(asked), min(ended+jobs, 2); n != want {
+					t.Errorf("--jobs %d: %d accounts are looked at when %d are done, want %d", jobs, n, ended, want)
+				}
+				answered <- true
+			}
+			<-done
+		})
 	}
 }

@@ -236,6 +236,7 @@ func TestJobsAreAsManyAsWereAskedFor(t *testing.T) {
 	for jobs := 1; jobs <= 2; jobs++ {
 		p := newRootsPages(t, treetest.OpenDir(t))
 		synctest.Test(t, func(t *testing.T) {
+			p.t = t // whose context belongs to the bubble
 			asked, answered := make(chan string, 2), make(chan bool)
 			p.env.Quota = func(dir string, _ uint32) (tree.Quota, bool, error) {
 				asked <- dir

@@ -158,6 +158,7 @@ never publishes a secret, and never sends anything off the server.`,
 			pf.StringArrayVar(p, s.Flag, nil, s.Usage)
 		}
 	}
+	a.completeFlags(root)
 	pf.StringVar(&configFile, "config", "", "configuration `FILE` instead of "+config.Path)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if cmd == root && err.Error() == "unknown flag: --version" {

@@ -131,7 +131,7 @@ func newAccountJSON(p *panel.Account) accountJSON {
 }
 
 // completeAccounts gives the shell the accounts that were not named yet. It says nothing where they cannot be read.
-func (a *app) completeAccounts(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeAccounts(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if err := a.load(false); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -146,7 +146,7 @@ func (a *app) completeAccounts(_ *cobra.Command, args []string, _ string) ([]str
 	}
 	var names []string
 	for i := range ps.Accounts {
-		if n := ps.Accounts[i].Name; !slices.Contains(args, n) {
+		if n := ps.Accounts[i].Name; strings.HasPrefix(n, word) && !slices.Contains(args, n) {
 			names = append(names, n)
 		}
 	}

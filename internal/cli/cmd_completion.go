@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"rightful"
+
 	"github.com/spf13/cobra"
 )
 
@@ -56,4 +58,27 @@ func newHelp(a *app) *cobra.Command {
 		},
 	})
 	return self
+}
+
+// completeFlags gives the shell words for the values of those flags of a command that have words.
+func (a *app) completeFlags(c *cobra.Command) {
+	account := func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+		return a.completeAccounts(cmd, nil, word)
+	}
+	var effects []string
+	for _, e := range rightful.Effects {
+		effects = append(effects, string(e))
+	}
+	for flag, f := range map[string]cobra.CompletionFunc{
+		"canary": account, "exclude-account": account,
+		"format":  cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp),
+		"fail-on": cobra.FixedCompletions(effects, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder),
+	} {
+		if c.Flags().Lookup(flag) == nil && c.PersistentFlags().Lookup(flag) == nil {
+			continue
+		}
+		if err := c.RegisterFlagCompletionFunc(flag, f); err != nil {
+			panic(err) // a flag that was just found
+		}
+	}
 }

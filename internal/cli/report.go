@@ -23,6 +23,9 @@ type reporter interface {
 	cannot(error) error
 }
 
+// formats are what check prints.
+var formats = []string{"table", "json", "csv", "nagios"}
+
 func (a *app) reporter(format string) (reporter, error) {
 	if a.cfg.JSON {
 		format = "json"

@@ -59,6 +59,7 @@ func (a *app) command(v verb) *cobra.Command {
 	if v.flags != nil {
 		v.flags(c.Flags())
 	}
+	a.completeFlags(c)
 	if v.bare {
 		c.Annotations[bareMark] = ""
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rightful"
 
@@ -123,5 +124,20 @@ func TestBaselineOfManySites(t *testing.T) {
 	}
 	if runs, err := b.state.Runs(); err != nil || runs[0].State != rightful.RunDone {
 		t.Errorf("read back: %+v, %v", runs, err)
+	}
+}
+
+// A name that a plan or run already has is not given again.
+func TestNamesAreNotGivenTwice(t *testing.T) {
+	dir := t.TempDir()
+	asked := 0
+	id := newID(time.Unix(0, 0), func(id string) string {
+		if asked++; asked <= 3 {
+			return dir // taken
+		}
+		return filepath.Join(dir, id)
+	})
+	if asked != 4 || !validID(id) {
+		t.Errorf("%q after %d names", id, asked)
 	}
 }

@@ -101,7 +101,7 @@ func (s *State) NewPlan(header PlanHeader) (*PlanWriter, error) {
 	header.Created = time.Now().UTC()
 	header.Program = rightful.Version
 	header.Server, header.Root = s.server, s.root
-	header.ID = newID(header.Created)
+	header.ID = newID(header.Created, s.planPath)
 	if err := s.create(); err != nil {
 		return nil, err
 	}

@@ -115,11 +115,16 @@ func serverID(s *tree.Server) string {
 func (s *State) planPath(id string) string { return filepath.Join(s.dir, plansDir, id+".plan") }
 func (s *State) runPath(id string) string  { return filepath.Join(s.dir, runsDir, id+".outcome") }
 
-// newID makes a name that sorts by time and can be typed.
-func newID(t time.Time) string {
-	var b [2]byte
-	rand.Read(b[:])
-	return t.Format("20060102-150405-") + hex.EncodeToString(b[:])
+// newID makes a name that sorts by time, can be typed, and has no file yet: two bytes alone would now and then repeat.
+func newID(t time.Time, path func(id string) string) string {
+	for {
+		var b [2]byte
+		rand.Read(b[:])
+		id := t.Format("20060102-150405-") + hex.EncodeToString(b[:])
+		if _, err := os.Lstat(path(id)); err != nil {
+			return id
+		}
+	}
 }
 
 // validID keeps anything but our own names from becoming part of a path.

@@ -8,7 +8,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime"
 
 	"rightful/internal/cli"
 
@@ -17,9 +16,6 @@ import (
 )
 
 func main() {
-	// The system calls of a walk bypass the scheduler, so that one that waits for the disk keeps a processor busy in the
-	// scheduler's eyes. More of them than there are keep more requests under way when nothing is cached.
-	runtime.GOMAXPROCS(4 * runtime.GOMAXPROCS(0))
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	context.AfterFunc(ctx, stop) // from now on the kernel's default: the next signal kills
 	poke := make(chan os.Signal, 1)

@@ -186,6 +186,11 @@ func (g *gated) finish(want int) {
 // yields tells for every thread of the process whether it has the lowest priority of processor and disk.
 func (g *gated) yields() (low, normal int) {
 	g.t.Helper()
+	inherited, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	own := strconv.Itoa(20 - inherited) // the system call gives 20 less the niceness
 	dir := fmt.Sprintf("/proc/%d/task", g.Process.Pid)
 	tasks, err := os.ReadDir(dir)
 	if err != nil {
@@ -205,7 +210,7 @@ func (g *gated) yields() (low, normal int) {
 		nice := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[19-3]
 		if idle := prio>>13 == 3; nice == "19" && idle {
 			low++
-		} else if nice == "0" && !idle {
+		} else if nice == own && !idle {
 			normal++
 		} else {
 			g.t.Errorf("thread %d has nice %s and I/O priority %#x", tid, nice, prio)

@@ -17,7 +17,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -71,7 +70,7 @@ type Options struct {
 	Accept []Accept
 	// Plan: the changes are wanted too, with the identity of each entry, and hashes where law 5 asks for them.
 	Plan bool
-	// Jobs is how many accounts are walked at once; 0 means Jobs().
+	// Jobs is how many accounts are walked at once; 0 leaves it to [tree.Width].
 	Jobs int
 	// Wait, if set, is called before each account and returns when it may begin.
 	Wait func(context.Context) error
@@ -118,10 +117,6 @@ func (r *Report) Worse() []rightful.Verdict {
 	return worse
 }
 
-// Jobs is how many accounts are walked at once where nobody says: some more than there are processors, so that a disk
-// always has something to do when nothing is cached. It costs nothing when all is.
-func Jobs() int { return min(max(8, 2*runtime.NumCPU()), 32) }
-
 // Run checks accounts and hands their reports to emit, one at a time, in the order of the accounts' names. An error is
 // emit's, the context's, or a rule file's.
 func Run(ctx context.Context, o Options, emit func(*Report) error) error {
@@ -129,12 +124,9 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 	if err != nil {
 		return err
 	}
-	jobs := o.Jobs
-	if jobs <= 0 {
-		jobs = Jobs()
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	width := tree.NewWidth(ctx, o.Jobs)
 	type slot struct {
 		report *Report
 		err    error
@@ -144,15 +136,18 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 		slots[i] = make(chan slot, 1)
 	}
 	// So many accounts may be under way or wait to be emitted, so that memory stays bounded.
-	ahead := make(chan struct{}, jobs+2)
+	ahead := make(chan struct{}, width.Max()+2)
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range jobs {
+	for range width.Max() {
 		wg.Go(func() {
 			for i := range next {
 				var s slot
-				if s.err = c.Wait(ctx); s.err == nil {
-					s.report, s.err = c.account(ctx, c.accounts[i])
+				if s.err = width.Enter(ctx); s.err == nil {
+					if s.err = c.Wait(ctx); s.err == nil {
+						s.report, s.err = c.account(ctx, c.accounts[i])
+					}
+					width.Leave()
 				}
 				slots[i] <- s
 			}

@@ -140,7 +140,6 @@ func oneStep(what, root, profile string, errs io.Writer) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	runtime.GOMAXPROCS(4 * runtime.GOMAXPROCS(0)) // as cmd/rightful has it
 	n, err := step(what, root)
 	fmt.Fprintln(errs, n, "entries")
 	return err

@@ -182,11 +182,15 @@ func walk(root string, judge bool) (int64, error) {
 		return 0, err
 	}
 	var next, total, bad atomic.Int64
-	errs := make(chan error, check.Jobs())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	width := tree.NewWidth(ctx, 0)
+	errs := make(chan error, width.Max())
 	for range cap(errs) {
 		go func() {
 			v := counter{}
-			var first error
+			first := width.Enter(ctx)
+			defer width.Leave()
 			for first == nil {
 				i := int(next.Add(1)) - 1
 				if i >= len(w.Accounts) {
@@ -205,7 +209,7 @@ func walk(root string, judge bool) (int64, error) {
 						}
 						v.home = a.Home
 					}
-					return b.Walk(context.Background(), &v, false)
+					return b.Walk(ctx, &v, false)
 				}()
 			}
 			total.Add(v.n)

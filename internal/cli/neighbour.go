@@ -94,6 +94,7 @@ const loadEvery = 2 * time.Second
 // calm returns when the load average of the last minute is no higher than the operator allows. Whoever comes while another
 // waits gets in line, so that one looks and one says it.
 func (a *app) calm(ctx context.Context) error {
+	a.yield() // a thread that was being made while yield last looked may have missed it
 	if a.cfg.MaxLoad <= 0 {
 		return nil
 	}

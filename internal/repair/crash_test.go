@@ -97,7 +97,7 @@ func (c crash) run() error {
 // crash runs a child until it has killed itself, and reports whether it did before it was done.
 func (b *box) crash(what, id string, after int, verify string) (killed bool) {
 	b.t.Helper()
-	spec, _ := json.Marshal(crash{b.root, b.state.dir, id, what, after, verify})
+	spec, _ := json.Marshal(crash{b.root, b.state.dir.Path, id, what, after, verify})
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), envCrash+"="+string(spec))
 	out, err := cmd.CombinedOutput()
@@ -404,7 +404,7 @@ func TestAnOutcomeCutAnywhereIsEnoughToUndo(t *testing.T) {
 }
 
 func (b *box) outcome(t *testing.T) []byte {
-	names, err := filepath.Glob(filepath.Join(b.state.dir, runsDir, "*.outcome"))
+	names, err := filepath.Glob(filepath.Join(b.state.dir.Path, runsDir, "*.outcome"))
 	if err != nil || len(names) != 1 {
 		t.Fatal(names, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rightful"
+	"rightful/internal/state"
 	"rightful/internal/tree/treetest"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,25 +50,25 @@ func FuzzChange(f *testing.F) {
 			strings = append(strings, s)
 			return uint64(len(strings) - 1)
 		}
-		var e encoder
-		e.change(c, intern)
-		got, err := decodeChange(e.b, strings)
+		var e state.Packer
+		encodeChange(&e, c, intern)
+		got, err := decodeChange(e.B, strings)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(c, got); diff != "" {
 			t.Errorf("(-written +read):\n%s", diff)
 		}
-		for n := range e.b {
-			if _, err := decodeChange(e.b[:n], strings); err == nil {
-				t.Fatalf("cut at byte %d of %d it was accepted", n, len(e.b))
+		for n := range e.B {
+			if _, err := decodeChange(e.B[:n], strings); err == nil {
+				t.Fatalf("cut at byte %d of %d it was accepted", n, len(e.B))
 			}
 		}
 		// Any other bytes are read as a change or refused; what is read can be written again.
 		if c, err := decodeChange(raw, strings); err == nil {
-			var again encoder
-			again.change(c, intern)
-			if d, err := decodeChange(again.b, strings); err != nil || !cmp.Equal(c, d) {
+			var again state.Packer
+			encodeChange(&again, c, intern)
+			if d, err := decodeChange(again.B, strings); err != nil || !cmp.Equal(c, d) {
 				t.Errorf("%+v became %+v, %v", c, d, err)
 			}
 		}
@@ -82,7 +83,7 @@ func scratch(t testing.TB) *State {
 			t.Fatal(err)
 		}
 	}
-	return &State{dir: dir, root: "/", server: "test"}
+	return &State{dir: &state.Dir{Path: dir, Root: "/", Server: "test"}}
 }
 
 // somePlan writes a plan of random changes and gives them back by account.

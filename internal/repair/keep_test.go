@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rightful"
+	"rightful/internal/state"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -131,13 +132,13 @@ func TestBaselineOfManySites(t *testing.T) {
 func TestNamesAreNotGivenTwice(t *testing.T) {
 	dir := t.TempDir()
 	asked := 0
-	id := newID(time.Unix(0, 0), func(id string) string {
+	id := state.NewID(time.Unix(0, 0), func(id string) string {
 		if asked++; asked <= 3 {
 			return dir // taken
 		}
 		return filepath.Join(dir, id)
 	})
-	if asked != 4 || !validID(id) {
+	if asked != 4 || !state.ValidID(id) {
 		t.Errorf("%q after %d names", id, asked)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rightful"
+	"rightful/internal/state"
 )
 
 // A phase says in which direction a batch works.
@@ -90,7 +91,7 @@ func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
 	path := s.runPath(h.Run)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, cause(err))
+		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, state.Cause(err))
 	}
 	o := newOutcomeWriter(f, 0)
 	_, o.w.err = o.w.w.WriteString(outcomeMagic)
@@ -100,12 +101,12 @@ func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
 		err = o.sync()
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = state.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		f.Close()
 		os.Remove(path)
-		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, cause(err))
+		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, state.Cause(err))
 	}
 	return o, nil
 }
@@ -120,7 +121,7 @@ func (s *State) appendOutcome(id string, off int64) (*outcomeWriter, error) {
 		_, err = f.Seek(off, io.SeekStart)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("continue outcome of run %q: %w", id, cause(err))
+		return nil, fmt.Errorf("continue outcome of run %q: %w", id, state.Cause(err))
 	}
 	o := newOutcomeWriter(f, off)
 	return o, nil
@@ -144,33 +145,33 @@ func (o *outcomeWriter) note(kind recordKind, v any) error {
 
 // result appends what became of a change. Losing it in a crash is harmless: the batch was announced.
 func (o *outcomeWriter) result(ph phase, seq int, r result) error {
-	var e encoder
-	e.byte(byte(ph))
-	e.uint(uint64(seq))
-	e.byte(byte(r.status))
-	e.string(r.reason)
+	var e state.Packer
+	e.Byte(byte(ph))
+	e.Uint(uint64(seq))
+	e.Byte(byte(r.status))
+	e.Text(r.reason)
 	if r.observed == nil {
-		e.byte(0)
+		e.Byte(0)
 	} else {
-		e.byte(1)
-		e.meta(*r.observed)
+		e.Byte(1)
+		e.Meta(*r.observed)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.w.put(recResult, e.b)
+	return o.w.put(recResult, e.B)
 }
 
 // begin announces a batch of changes by their numbers and returns when that is on disk. Only then may they be made.
 func (o *outcomeWriter) begin(ph phase, seqs []int) error {
-	var e encoder
-	e.byte(byte(ph))
+	var e state.Packer
+	e.Byte(byte(ph))
 	last := 0
 	for _, s := range seqs {
-		e.int(int64(s - last))
+		e.Int(int64(s - last))
 		last = s
 	}
 	o.mu.Lock()
-	err := o.w.put(recBegin, e.b)
+	err := o.w.put(recBegin, e.B)
 	o.mu.Unlock()
 	if err != nil {
 		return err
@@ -250,7 +251,7 @@ const maxChanges = 1 << 26
 var errDamagedOutcome = errors.New("the outcome file is damaged")
 
 func (s *State) readOutcome(id string, problems func(seq int, ph phase, r result)) (*outcome, error) {
-	if !validID(id) {
+	if !state.ValidID(id) {
 		return nil, fmt.Errorf("open run %q: %w", id, ErrNoRun)
 	}
 	f, err := os.Open(s.runPath(id))
@@ -258,7 +259,7 @@ func (s *State) readOutcome(id string, problems func(seq int, ph phase, r result
 		if os.IsNotExist(err) {
 			err = ErrNoRun
 		}
-		return nil, fmt.Errorf("open run %q: %w", id, cause(err))
+		return nil, fmt.Errorf("open run %q: %w", id, state.Cause(err))
 	}
 	defer f.Close()
 	o, err := parseOutcome(f, problems)
@@ -359,11 +360,11 @@ func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph
 			return errDamagedOutcome
 		}
 	case recBegin:
-		d := decoder{b: body}
-		ph := phase(d.byte())
+		d := state.Unpacker{B: body}
+		ph := phase(d.Byte())
 		seq := 0
-		for len(d.b) > 0 && d.err == nil {
-			seq += int(d.int())
+		for len(d.B) > 0 && d.Err == nil {
+			seq += int(d.Int())
 			if seq < 0 || seq >= len(o.status) {
 				return errDamagedOutcome
 			}
@@ -373,16 +374,16 @@ func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph
 				o.reverting[seq] = true
 			}
 		}
-		return d.err
+		return d.Err
 	case recResult:
-		d := decoder{b: body}
-		ph, seq := phase(d.byte()), d.uint()
-		r := result{status: status(d.byte()), reason: d.string()}
-		if d.byte() == 1 {
-			m := d.meta()
+		d := state.Unpacker{B: body}
+		ph, seq := phase(d.Byte()), d.Uint()
+		r := result{status: status(d.Byte()), reason: d.Text()}
+		if d.Byte() == 1 {
+			m := d.Meta()
 			r.observed = &m
 		}
-		if d.err != nil || seq >= uint64(len(o.status)) {
+		if d.Err != nil || seq >= uint64(len(o.status)) {
 			return errDamagedOutcome
 		}
 		o.note(int(seq), ph, r)

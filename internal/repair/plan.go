@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rightful"
+	"rightful/internal/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,12 +101,12 @@ func (s *State) NewPlan(header PlanHeader) (*PlanWriter, error) {
 	header.Version = formatVersion
 	header.Created = time.Now().UTC()
 	header.Program = rightful.Version
-	header.Server, header.Root = s.server, s.root
-	header.ID = newID(header.Created, s.planPath)
-	if err := s.create(); err != nil {
+	header.Server, header.Root = s.dir.Server, s.dir.Root
+	header.ID = state.NewID(header.Created, s.planPath)
+	if err := s.dir.Create(); err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(filepath.Join(s.dir, plansDir), ".new-*")
+	f, err := state.Temp(s.dir.Join(plansDir))
 	if err != nil {
 		return nil, fmt.Errorf("create plan: %w", err)
 	}
@@ -134,10 +135,10 @@ func (p *PlanWriter) Change(c *rightful.Change) error {
 	if p.account == "" {
 		return errors.New("change without account")
 	}
-	var e encoder
-	e.change(c, p.intern)
+	var e state.Packer
+	encodeChange(&e, c, p.intern)
 	p.end.Changes++
-	return p.w.put(recChange, e.b)
+	return p.w.put(recChange, e.B)
 }
 
 // Skip notes an entry that is left alone.
@@ -171,13 +172,7 @@ func (p *PlanWriter) Commit() error {
 		err = p.w.w.Flush()
 	}
 	if err == nil {
-		err = p.f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(p.f.Name(), p.path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(p.path))
+		err = state.Keep(p.f, p.path)
 	}
 	if err != nil {
 		p.Discard()
@@ -217,7 +212,7 @@ type span struct {
 // what a transfer altered, not what somebody wrote.
 func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
 	path := idOrFile
-	if validID(idOrFile) {
+	if state.ValidID(idOrFile) {
 		path = s.planPath(idOrFile)
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // whoever named a FIFO is not kept waiting
@@ -225,7 +220,7 @@ func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
 		if os.IsNotExist(err) {
 			return nil, fmt.Errorf("open plan %q: %w", idOrFile, ErrNoPlan)
 		}
-		return nil, fmt.Errorf("open plan %q: %w", idOrFile, cause(err))
+		return nil, fmt.Errorf("open plan %q: %w", idOrFile, state.Cause(err))
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -242,9 +237,9 @@ func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
 		f.Close()
 		return nil, fmt.Errorf("read plan %q: %w", idOrFile, err)
 	}
-	if p.Server != s.server || p.Root != s.root {
+	if p.Server != s.dir.Server || p.Root != s.dir.Root {
 		f.Close()
-		return nil, fmt.Errorf("read plan %q: it is for server %s with root %q, this is %s with root %q: %w", idOrFile, p.Server, p.Root, s.server, s.root, ErrForeignPlan)
+		return nil, fmt.Errorf("read plan %q: it is for server %s with root %q, this is %s with root %q: %w", idOrFile, p.Server, p.Root, s.dir.Server, s.dir.Root, ErrForeignPlan)
 	}
 	return p, nil
 }
@@ -255,7 +250,7 @@ func (s *State) keep(p *Plan) (kept *Plan, err error) {
 	path := s.planPath(p.ID)
 	from, err := p.f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("keep plan %q: %w", p.ID, cause(err))
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, state.Cause(err))
 	}
 	switch there, err := os.Lstat(path); {
 	case err == nil && os.SameFile(from, there):
@@ -271,33 +266,27 @@ func (s *State) keep(p *Plan) (kept *Plan, err error) {
 		if kept, err = p.copyTo(path); err == nil {
 			return kept, nil
 		}
-		return nil, fmt.Errorf("keep plan %q: %w", p.ID, cause(err))
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, state.Cause(err))
 	default:
-		return nil, fmt.Errorf("keep plan %q: %w", p.ID, cause(err))
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, state.Cause(err))
 	}
 }
 
 // copyTo makes a durable copy of the plan, and reads it before it gets its name.
 func (p *Plan) copyTo(path string) (*Plan, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := state.Temp(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	var c *Plan
 	if _, err = io.Copy(f, io.NewSectionReader(p.f, 0, p.size)); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
 		c, err = readPlan(f)
 	}
 	if err == nil && c.SHA256 != p.SHA256 {
 		err = ErrDamagedPlan
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = state.Keep(f, path)
 	}
 	if err != nil {
 		f.Close()
@@ -345,7 +334,7 @@ func readPlan(f *os.File) (*Plan, error) {
 			if p.Version > formatVersion {
 				return nil, fmt.Errorf("format version %d, this program (%s) knows up to %d: %w", p.Version, rightful.Version, formatVersion, ErrNewerPlan)
 			}
-			if p.Version < 1 || !validID(p.ID) {
+			if p.Version < 1 || !state.ValidID(p.ID) {
 				return nil, ErrDamagedPlan
 			}
 		case recString:

@@ -421,7 +421,7 @@ func TestDamagedPlansAreRefused(t *testing.T) {
 	os.WriteFile(path, good, 0o600)
 	os.MkdirAll(filepath.Join(b.root, "etc"), 0o755)
 	os.WriteFile(filepath.Join(b.root, "etc/machine-id"), []byte("0123\n"), 0o644)
-	if _, err := openBox(t, b.root, b.state.dir).state.OpenPlan(id); !errors.Is(err, ErrForeignPlan) {
+	if _, err := openBox(t, b.root, b.state.dir.Path).state.OpenPlan(id); !errors.Is(err, ErrForeignPlan) {
 		t.Errorf("plan of another server: %v", err)
 	}
 	if diff := cmp.Diff(before, b.describe()); diff != "" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rightful"
+	"rightful/internal/state"
 	"rightful/internal/tree"
 )
 
@@ -91,7 +92,7 @@ func (s *State) Apply(ctx context.Context, p *Plan, o Options) (*rightful.Run, e
 	}
 	now := time.Now().UTC()
 	h := outcomeHeader{
-		Version: formatVersion, Run: newID(now, s.runPath), Plan: p.ID, SHA256: p.SHA256, Verb: p.Verb, Undoes: p.Undoes,
+		Version: formatVersion, Run: state.NewID(now, s.runPath), Plan: p.ID, SHA256: p.SHA256, Verb: p.Verb, Undoes: p.Undoes,
 		Changes: p.Changes, Started: now, By: o.By, Command: o.Command, Verified: o.Verify != nil,
 	}
 	r := newRunner(s, p, o, h)

@@ -4,28 +4,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"rightful"
+	"rightful/internal/state"
 )
 
 // Runs lists all runs, newest first. A file that cannot be read is left out, with an error that names it beside the
 // others.
 func (s *State) Runs() ([]rightful.Run, error) {
-	names, err := os.ReadDir(filepath.Join(s.dir, runsDir))
+	names, err := os.ReadDir(s.dir.Join(runsDir))
 	if os.IsNotExist(err) {
 		return nil, nil // nothing was ever done
 	} else if err != nil {
-		return nil, fmt.Errorf("list runs: %w", cause(err))
+		return nil, fmt.Errorf("list runs: %w", state.Cause(err))
 	}
 	var runs []rightful.Run
 	var errs []error
 	busy := s.busy()
 	for _, n := range names {
 		id, ok := strings.CutSuffix(n.Name(), ".outcome")
-		if !ok || !validID(id) {
+		if !ok || !state.ValidID(id) {
 			continue
 		}
 		o, err := s.readOutcome(id, nil)

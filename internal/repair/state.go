@@ -1,17 +1,14 @@
 package repair
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
+	"rightful/internal/state"
 	"rightful/internal/tree"
 
 	"golang.org/x/sys/unix"
@@ -49,106 +46,34 @@ const (
 	lockFile = "lock"
 )
 
-// State is the directory in which plans and outcomes are kept. Only root can look into it: it holds the names of every
-// customer's files.
+// State is where plans and outcomes are kept. Only root can look into it: it holds the names of every customer's files.
 type State struct {
-	dir    string
-	root   string
-	server string
-	mine   bool // this process holds the lock
+	dir  *state.Dir
+	mine bool // this process holds the lock
 }
 
 // OpenState opens the state directory of the server that s stands for. One that does not exist is as good as empty; it
 // is made when something is to be written.
 func OpenState(dir string, s *tree.Server) (*State, error) {
-	st := &State{dir: dir, root: s.Dir(), server: serverID(s)}
-	if err := st.inspect(); err != nil {
+	d, err := state.Open(dir, s, plansDir, runsDir)
+	if err != nil {
 		return nil, err
 	}
-	return st, nil
+	return &State{dir: d}, nil
 }
 
-func (s *State) dirs() []string {
-	return []string{s.dir, filepath.Join(s.dir, plansDir), filepath.Join(s.dir, runsDir)}
-}
-
-// create makes the state directory where it does not exist.
-func (s *State) create() error {
-	for _, d := range s.dirs() {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("create state directory %q: %w", d, cause(err))
-		}
-	}
-	return s.inspect()
-}
-
-// inspect refuses a state directory that anybody else could write.
-func (s *State) inspect() error {
-	for _, d := range s.dirs() {
-		var st unix.Stat_t
-		if err := unix.Lstat(d, &st); err == unix.ENOENT {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("stat state directory %q: %w", d, err)
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return fmt.Errorf("open state directory %q: %w", d, unix.ENOTDIR)
-		}
-		if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-			return fmt.Errorf("open state directory %q: owned by uid %d with mode %04o; it must be yours and writable by you alone", d, st.Uid, st.Mode&0o7777)
-		}
-	}
-	return nil
-}
-
-// serverID names the machine, so that a plan carried elsewhere is refused.
-func serverID(s *tree.Server) string {
-	if b, err := s.ReadFile("/etc/machine-id", 256); err == nil && len(strings.TrimSpace(string(b))) > 0 {
-		return strings.TrimSpace(string(b))
-	}
-	if b, err := s.ReadFile("/etc/hostname", 256); err == nil && len(strings.TrimSpace(string(b))) > 0 {
-		return strings.TrimSpace(string(b))
-	}
-	return "unnamed"
-}
-
-func (s *State) planPath(id string) string { return filepath.Join(s.dir, plansDir, id+".plan") }
-func (s *State) runPath(id string) string  { return filepath.Join(s.dir, runsDir, id+".outcome") }
-
-// newID makes a name that sorts by time, can be typed, and has no file yet: two bytes alone would now and then repeat.
-func newID(t time.Time, path func(id string) string) string {
-	for {
-		var b [2]byte
-		rand.Read(b[:])
-		id := t.Format("20060102-150405-") + hex.EncodeToString(b[:])
-		if _, err := os.Lstat(path(id)); err != nil {
-			return id
-		}
-	}
-}
-
-// validID keeps anything but our own names from becoming part of a path.
-func validID(s string) bool {
-	if len(s) != len("20060102-150405-abcd") {
-		return false
-	}
-	for _, c := range s {
-		if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func (s *State) planPath(id string) string { return s.dir.Join(plansDir, id+".plan") }
+func (s *State) runPath(id string) string  { return s.dir.Join(runsDir, id+".outcome") }
 
 // Lock takes the server's lock, or says who holds it. The kernel lets go of it when the process ends, however it ends.
 func (s *State) Lock(command, by string) (unlock func(), err error) {
-	if err := s.create(); err != nil {
+	if err := s.dir.Create(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(s.dir, lockFile)
+	path := s.dir.Join(lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open lock %q: %w", path, cause(err))
+		return nil, fmt.Errorf("open lock %q: %w", path, state.Cause(err))
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
@@ -170,7 +95,7 @@ func (s *State) Lock(command, by string) (unlock func(), err error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("write lock %q: %w", path, cause(err))
+		return nil, fmt.Errorf("write lock %q: %w", path, state.Cause(err))
 	}
 	s.mine = true
 	return func() {
@@ -184,28 +109,10 @@ func (s *State) busy() bool {
 	if s.mine {
 		return false
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(s.dir.Join(lockFile), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// cause takes the path off an error of package os, for messages that name it already.
-func cause(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
 }

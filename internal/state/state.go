@@ -1,0 +1,159 @@
+// Package state is the directory in which Rightful keeps files of its own: plans, outcomes, snapshots.
+//
+// It knows how such a directory must look, how a file in it is named and made durable, and how fields are packed into
+// it. It promises that nobody but the owner of the process could have written what it opens, that a file appears under
+// its name only when all of it is on disk, and that a name is given once. It refuses a directory that somebody else may
+// write: the files hold the names of every customer's files, and what is done as root follows from them.
+//
+// It does not know what the files mean: internal/repair and internal/snapshot draw their formats.
+package state
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rightful/internal/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Dir is a state directory and the server that its files are about.
+type Dir struct {
+	// Path is the directory. Root is the directory that stands for the server's "/", and Server its machine id: what was
+	// made for another server is refused.
+	Path, Root, Server string
+	subs               []string
+}
+
+// Open looks at the state directory of the server that s stands for. One that does not exist is as good as empty; it is
+// made, with these directories in it, when something is to be written.
+func Open(path string, s *tree.Server, subs ...string) (*Dir, error) {
+	d := &Dir{Path: path, Root: s.Dir(), Server: serverID(s), subs: subs}
+	if err := d.inspect(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Join gives the path of something in the directory.
+func (d *Dir) Join(names ...string) string {
+	return filepath.Join(append([]string{d.Path}, names...)...)
+}
+
+func (d *Dir) all() []string {
+	dirs := []string{d.Path}
+	for _, s := range d.subs {
+		dirs = append(dirs, d.Join(s))
+	}
+	return dirs
+}
+
+// Create makes the directory and those in it where they do not exist.
+func (d *Dir) Create() error {
+	for _, dir := range d.all() {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("create state directory %q: %w", dir, Cause(err))
+		}
+	}
+	return d.inspect()
+}
+
+// inspect refuses a state directory that anybody else could write.
+func (d *Dir) inspect() error {
+	for _, dir := range d.all() {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err == unix.ENOENT {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("stat state directory %q: %w", dir, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fmt.Errorf("open state directory %q: %w", dir, unix.ENOTDIR)
+		}
+		if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+			return fmt.Errorf("open state directory %q: owned by uid %d with mode %04o; it must be yours and writable by you alone", dir, st.Uid, st.Mode&0o7777)
+		}
+	}
+	return nil
+}
+
+// serverID names the machine, so that a plan carried elsewhere is refused.
+func serverID(s *tree.Server) string {
+	if b, err := s.ReadFile("/etc/machine-id", 256); err == nil && len(strings.TrimSpace(string(b))) > 0 {
+		return strings.TrimSpace(string(b))
+	}
+	if b, err := s.ReadFile("/etc/hostname", 256); err == nil && len(strings.TrimSpace(string(b))) > 0 {
+		return strings.TrimSpace(string(b))
+	}
+	return "unnamed"
+}
+
+// NewID makes a name that sorts by time, can be typed, and has no file yet: two bytes alone would now and then repeat.
+// path gives the file of a name.
+func NewID(t time.Time, path func(id string) string) string {
+	for {
+		var b [2]byte
+		rand.Read(b[:])
+		id := t.Format("20060102-150405-") + hex.EncodeToString(b[:])
+		if _, err := os.Lstat(path(id)); err != nil {
+			return id
+		}
+	}
+}
+
+// ValidID keeps anything but our own names from becoming part of a path.
+func ValidID(s string) bool {
+	if len(s) != len("20060102-150405-abcd") {
+		return false
+	}
+	for _, c := range s {
+		if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// Temp makes a new file in dir, to be given its name by Keep. What a crash leaves of it begins with [TempPrefix].
+func Temp(dir string) (*os.File, error) { return os.CreateTemp(dir, TempPrefix+"*") }
+
+// TempPrefix is what the names of unfinished files begin with.
+const TempPrefix = ".new-"
+
+// Keep makes a file that [Temp] made durable and then gives it its name; when it returns, the name is durable too. The
+// file stays open.
+func Keep(f *os.File, path string) error {
+	err := f.Sync()
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = SyncDir(filepath.Dir(path))
+	}
+	return err
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Cause takes the path off an error of package os, for messages that name it already.
+func Cause(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -105,7 +105,7 @@ func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
 	}
 	if err != nil {
 		f.Close()
-		os.Remove(path)
+		s.dir.Remove(path)
 		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, state.Cause(err))
 	}
 	return o, nil

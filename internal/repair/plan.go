@@ -183,8 +183,7 @@ func (p *PlanWriter) Commit() error {
 
 // Discard throws an uncommitted plan away.
 func (p *PlanWriter) Discard() {
-	p.f.Close()
-	os.Remove(p.f.Name())
+	state.Drop(p.f)
 }
 
 // A Plan is a plan file that was read once from end to end and found whole.
@@ -252,7 +251,7 @@ func (s *State) keep(p *Plan) (kept *Plan, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep plan %q: %w", p.ID, state.Cause(err))
 	}
-	switch there, err := os.Lstat(path); {
+	switch there, err := s.dir.Stat(path); {
 	case err == nil && os.SameFile(from, there):
 		return p, nil
 	case err == nil:
@@ -289,8 +288,7 @@ func (p *Plan) copyTo(path string) (*Plan, error) {
 		err = state.Keep(f, path)
 	}
 	if err != nil {
-		f.Close()
-		os.Remove(f.Name())
+		state.Drop(f)
 		return nil, err
 	}
 	return c, nil

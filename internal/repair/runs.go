@@ -3,7 +3,6 @@ package repair
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,11 +13,9 @@ import (
 // Runs lists all runs, newest first. A file that cannot be read is left out, with an error that names it beside the
 // others.
 func (s *State) Runs() ([]rightful.Run, error) {
-	names, err := os.ReadDir(s.dir.Join(runsDir))
-	if os.IsNotExist(err) {
-		return nil, nil // nothing was ever done
-	} else if err != nil {
-		return nil, fmt.Errorf("list runs: %w", state.Cause(err))
+	names, err := s.dir.List(runsDir)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
 	}
 	var runs []rightful.Run
 	var errs []error

@@ -139,6 +139,32 @@ func Keep(f *os.File, path string) error {
 	return err
 }
 
+// Drop throws away a file that [Temp] made and [Keep] gave no name.
+func Drop(f *os.File) {
+	f.Close()
+	os.Remove(f.Name())
+}
+
+// List gives what lies in one of the directories, by name. There is nothing in one that does not exist.
+func (d *Dir) List(sub string) ([]os.DirEntry, error) {
+	names, err := os.ReadDir(d.Join(sub))
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	return names, Cause(err)
+}
+
+// Stat looks at a file, without following a link.
+func (d *Dir) Stat(path string) (os.FileInfo, error) { return os.Lstat(path) }
+
+// Remove removes a file. One that is not there is no error.
+func (d *Dir) Remove(path string) error {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return Cause(err)
+	}
+	return nil
+}
+
 // SyncDir makes the names in a directory durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -1,0 +1,381 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"iter"
+	"os"
+	"slices"
+	"sort"
+
+	"rightful"
+	"rightful/internal/state"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Limits of what is unpacked: far more than a writer makes, so that a damaged file cannot ask for all memory.
+const (
+	maxFrame = 64 << 20
+	maxIndex = 1 << 30
+)
+
+// The errors that callers act on.
+var (
+	ErrDamaged  = errors.New("the snapshot is truncated or altered")
+	ErrNotOurs  = errors.New("not a snapshot file")
+	ErrNewer    = errors.New("the snapshot is of a newer version of Rightful")
+	ErrNone     = errors.New("no such snapshot")
+	ErrForeign  = errors.New("the snapshot is of another server")
+	ErrNotTaken = errors.New("the snapshot does not hold this account")
+)
+
+// A Reader reads the record of one account. It is for one goroutine.
+type Reader struct {
+	Account
+	f      io.ReaderAt
+	close  func() error
+	zstd   *zstd.Decoder
+	bases  []base
+	blocks []indexed
+	unread []Unread
+
+	cur    *block // block number at is unpacked
+	at     int
+	raw    []byte
+	plain  []byte
+	inodes []inode // by number, once somebody asked
+}
+
+// inode says where an inode is recorded.
+type inode struct {
+	ino  uint64
+	at   uint32 // block
+	slot uint32
+}
+
+// openReader reads the index of an account file.
+func openReader(f *os.File) (*Reader, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	r, err := newReader(f, st.Size())
+	if err == nil {
+		r.close = f.Close
+	}
+	return r, err
+}
+
+func newReader(f io.ReaderAt, size int64) (*Reader, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxIndex))
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{f: f, zstd: dec, at: -1}
+	if err := r.open(size); err != nil {
+		dec.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close lets go of the file.
+func (r *Reader) Close() {
+	r.zstd.Close()
+	if r.close != nil {
+		r.close()
+	}
+}
+
+func (r *Reader) open(size int64) error {
+	head := make([]byte, headSize)
+	if _, err := r.f.ReadAt(head, 0); err != nil && err != io.EOF {
+		return err
+	}
+	if string(head[:len(fileMagic)]) != fileMagic {
+		return ErrNotOurs
+	}
+	if crc32.Checksum(head[:headSize-4], castagnoli) != binary.LittleEndian.Uint32(head[headSize-4:]) {
+		return ErrDamaged
+	}
+	if v := binary.LittleEndian.Uint32(head[len(fileMagic):]); v > formatVersion {
+		return fmt.Errorf("format version %d, this program (%s) knows up to %d: %w", v, rightful.Version, formatVersion, ErrNewer)
+	} else if v < 1 {
+		return ErrDamaged
+	}
+	if size < int64(headSize+tailSize) {
+		return ErrDamaged
+	}
+	tail := make([]byte, tailSize)
+	if _, err := r.f.ReadAt(tail, size-int64(tailSize)); err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	if string(tail[24:]) != endMagic || crc32.Checksum(tail[:20], castagnoli) != le.Uint32(tail[20:]) {
+		return ErrDamaged
+	}
+	at, length, plain := int64(le.Uint64(tail)), le.Uint32(tail[8:]), le.Uint32(tail[12:])
+	if at < int64(headSize) || at+int64(length)+int64(tailSize) != size || plain > maxIndex {
+		return ErrDamaged
+	}
+	index, err := r.unpack(frame{off: at, length: length, plain: plain, crc: le.Uint32(tail[16:])}, nil)
+	if err != nil {
+		return err
+	}
+	return r.readIndex(bytes.Clone(index), at)
+}
+
+// readIndex reads what newWriter.index wrote. The blocks lie one behind the other, from the header to end.
+func (r *Reader) readIndex(index []byte, end int64) error {
+	d := state.Unpacker{B: index}
+	off := int64(headSize)
+	for n := d.Uint(); n > 0 && d.Err == nil; n-- {
+		r.bases = append(r.bases, base{d.Text(), rightful.FSID(d.Text())})
+		r.Bases = append(r.Bases, r.bases[len(r.bases)-1].path)
+	}
+	for n := d.Uint(); n > 0 && d.Err == nil; n-- {
+		b := indexed{base: int(min(d.Uint(), maxIndex)), first: key{d.Take(), d.Take()}, number: r.Entries}
+		b.n = int(min(d.Uint(), maxBlock+1))
+		for _, f := range []*frame{&b.what, &b.which} {
+			length, plain := d.Uint(), d.Uint()
+			if d.Err != nil || length > maxFrame || plain > maxFrame || len(d.B) < 4+len(f.hash) {
+				return ErrDamaged
+			}
+			*f = frame{off: off, length: uint32(length), plain: uint32(plain), crc: binary.LittleEndian.Uint32(d.B)}
+			d.B = d.B[4+copy(f.hash[:], d.B[4:]):]
+			off += int64(length)
+		}
+		if b.base >= len(r.bases) || b.n == 0 || b.n > maxBlock {
+			return ErrDamaged
+		}
+		if k := len(r.blocks) - 1; k >= 0 {
+			p := &r.blocks[k]
+			if p.base > b.base || p.base == b.base && compareKeys(p.first.dir, p.first.name, b.first.dir, b.first.name) >= 0 {
+				return ErrDamaged
+			}
+		}
+		r.Entries += b.n
+		r.blocks = append(r.blocks, b)
+	}
+	for n := d.Uint(); n > 0 && d.Err == nil; n-- {
+		k := d.Uint()
+		if k >= uint64(len(r.bases)) {
+			return ErrDamaged
+		}
+		r.unread = append(r.unread, Unread{r.bases[k].path, d.Text(), d.Text()})
+	}
+	if d.Err != nil || len(d.B) > 0 || off != end {
+		return ErrDamaged
+	}
+	return nil
+}
+
+// unpack reads one frame and checks it, into buf.
+func (r *Reader) unpack(f frame, buf []byte) ([]byte, error) {
+	if cap(r.raw) < int(f.length) {
+		r.raw = make([]byte, f.length)
+	}
+	r.raw = r.raw[:f.length]
+	if _, err := r.f.ReadAt(r.raw, f.off); err != nil {
+		if err == io.EOF {
+			err = ErrDamaged
+		}
+		return nil, err
+	}
+	if checksum(f.off, r.raw) != f.crc {
+		return nil, fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
+	}
+	var h zstd.Header
+	if err := h.Decode(r.raw); err != nil || h.HasFCS && h.FrameContentSize != uint64(f.plain) {
+		return nil, fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
+	}
+	out, err := r.zstd.DecodeAll(r.raw, buf[:0])
+	if err != nil || len(out) != int(f.plain) {
+		return nil, fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
+	}
+	return out, nil
+}
+
+// block unpacks a block; with which set, its second half too. It is valid until the next call.
+func (r *Reader) block(i int, which bool) (*block, error) {
+	if r.at != i {
+		r.at = -1
+		x := &r.blocks[i]
+		raw, err := r.unpack(x.what, r.plain)
+		if err != nil {
+			return nil, err
+		}
+		r.plain = raw
+		b, err := unpackWhat(raw)
+		if err == nil {
+			err = b.check()
+		}
+		if err == nil && (b.n != x.n || string(b.dirs[0].path) != string(x.first.dir) || string(b.name(0)) != string(x.first.name)) {
+			err = ErrDamaged
+		}
+		if err != nil {
+			return nil, fmt.Errorf("at byte %d: %w", x.what.off, err)
+		}
+		b.number = x.number
+		r.cur, r.at = b, i
+	}
+	if which && r.cur.ino == nil {
+		x := &r.blocks[i]
+		raw, err := r.unpack(x.which, nil)
+		if err == nil {
+			err = r.cur.unpackWhich(raw)
+		}
+		if err != nil {
+			r.at = -1
+			return nil, fmt.Errorf("at byte %d: %w", x.which.off, err)
+		}
+	}
+	return r.cur, nil
+}
+
+// Unread lists what could not be read, at most ten thousand of it.
+func (r *Reader) Unread() []Unread { return r.unread }
+
+// All gives every entry with the base that it lies below, in walk order. It ends at the first error.
+func (r *Reader) All() iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		for i := range r.blocks {
+			b, err := r.block(i, true)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for k := range b.dirs {
+				for j := b.dirs[k].from; j < b.dirs[k].to; j++ {
+					e := &Entry{}
+					b.fill(j, b.dirs[k].path, r.bases[r.blocks[i].base].fs, e)
+					if !yield(e, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// BaseOf gives the base that an entry lies below.
+func (r *Reader) BaseOf(e *Entry) string {
+	i := sort.Search(len(r.blocks), func(i int) bool { return r.blocks[i].number > e.Number }) - 1
+	return r.bases[r.blocks[max(i, 0)].base].path
+}
+
+// Lookup finds the record of a path below a base; nil where there is none.
+func (r *Reader) Lookup(basePath, rel string) (*Entry, error) {
+	dir, name := split(rel)
+	return r.lookup(basePath, []byte(dir), []byte(name))
+}
+
+func (r *Reader) lookup(basePath string, dir, name []byte) (*Entry, error) {
+	n := slices.IndexFunc(r.bases, func(b base) bool { return b.path == basePath })
+	if n < 0 {
+		return nil, nil
+	}
+	i := r.place(n, dir, name)
+	if i < 0 || r.blocks[i].base != n {
+		return nil, nil
+	}
+	b, err := r.block(i, false)
+	if err != nil {
+		return nil, err
+	}
+	j, ok := b.find(dir, name)
+	if !ok {
+		return nil, nil
+	}
+	return r.entry(i, j)
+}
+
+// place gives the block that a path would lie in, or -1 where it comes before all.
+func (r *Reader) place(base int, dir, name []byte) int {
+	return sort.Search(len(r.blocks), func(i int) bool {
+		b := &r.blocks[i]
+		if b.base != base {
+			return b.base > base
+		}
+		return compareKeys(b.first.dir, b.first.name, dir, name) > 0
+	}) - 1
+}
+
+func (r *Reader) entry(i, j int) (*Entry, error) {
+	b, err := r.block(i, true)
+	if err != nil {
+		return nil, err
+	}
+	e := &Entry{}
+	b.fill(j, b.dirOf(j).path, r.bases[r.blocks[i].base].fs, e)
+	return e, nil
+}
+
+// ByID gives all entries recorded of an inode, which are several where it had several links. The first call reads the
+// whole record and keeps 16 bytes for each entry.
+func (r *Reader) ByID(id rightful.EntryID) ([]*Entry, error) {
+	if r.inodes == nil {
+		r.inodes = make([]inode, 0, r.Entries)
+		for i := range r.blocks {
+			b, err := r.block(i, true)
+			if err != nil {
+				return nil, err
+			}
+			for j, ino := range b.ino {
+				r.inodes = append(r.inodes, inode{ino, uint32(i), uint32(j)})
+			}
+		}
+		slices.SortStableFunc(r.inodes, func(a, b inode) int {
+			switch {
+			case a.ino < b.ino:
+				return -1
+			case a.ino > b.ino:
+				return 1
+			}
+			return 0
+		})
+	}
+	var out []*Entry
+	at := sort.Search(len(r.inodes), func(i int) bool { return r.inodes[i].ino >= id.Ino })
+	for ; at < len(r.inodes) && r.inodes[at].ino == id.Ino; at++ {
+		e, err := r.entry(int(r.inodes[at].at), int(r.inodes[at].slot))
+		if err != nil {
+			return nil, err
+		}
+		if e.ID.Same(id) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// Verify reads everything and makes sure that it is what was written.
+func (r *Reader) Verify() error {
+	w := Writer{bases: r.bases, blocks: r.blocks, unread: r.unread}
+	if name := contentHash(w.index(false)); name != r.File {
+		return fmt.Errorf("its content is not that of its name: %w", ErrDamaged)
+	}
+	for i := range r.blocks {
+		x := &r.blocks[i]
+		for _, f := range []frame{x.what, x.which} {
+			raw, err := r.unpack(f, nil)
+			if err != nil {
+				return err
+			}
+			if h := sha256.Sum256(raw); string(h[:len(f.hash)]) != string(f.hash[:]) {
+				return fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
+			}
+		}
+		r.at = -1
+		if _, err := r.block(i, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}

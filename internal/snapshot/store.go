@@ -1,0 +1,399 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rightful"
+	"rightful/internal/state"
+	"rightful/internal/tree"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	snapshotsDir = "snapshots"
+	accountsDir  = "snapshots/accounts"
+	lockFile     = "snapshots/lock"
+	snapshotExt  = ".snapshot"
+	accountExt   = ".account"
+)
+
+// A Header says what a snapshot is and where it came from.
+type Header struct {
+	Version int       `json:"version"`
+	ID      string    `json:"snapshot"`
+	Server  string    `json:"server"` // machine id
+	Root    string    `json:"root"`   // the directory that stands for "/"
+	Created time.Time `json:"created"`
+	// Ended is when the last account was read: the snapshot shows nothing later.
+	Ended   time.Time `json:"ended"`
+	By      string    `json:"by"`
+	Command string    `json:"command"`
+	Program string    `json:"program"`
+	Tag     string    `json:"tag,omitempty"`
+	// Source is what it was imported from; empty for the server's own file system.
+	Source string `json:"source,omitempty"`
+	// Confidence says how far an imported one can be trusted, in words.
+	Confidence string `json:"confidence,omitempty"`
+}
+
+// An Account is one account in a snapshot.
+type Account struct {
+	Account string   `json:"account"`
+	UID     uint32   `json:"uid"`
+	GID     uint32   `json:"gid"`
+	Home    string   `json:"home"`
+	Bases   []string `json:"bases"`
+	File    string   `json:"file"` // the hash of what is recorded
+	Entries int      `json:"entries"`
+	Bytes   int64    `json:"bytes"`
+	// Unread counts what could not be read.
+	Unread int `json:"unread"`
+}
+
+// A Snapshot is one in the list.
+type Snapshot struct {
+	Header
+	Accounts []Account
+}
+
+// Account finds an account in the snapshot.
+func (s *Snapshot) Account(name string) (*Account, bool) {
+	i, ok := slices.BinarySearchFunc(s.Accounts, name, func(a Account, n string) int { return strings.Compare(a.Account, n) })
+	if !ok {
+		return nil, false
+	}
+	return &s.Accounts[i], true
+}
+
+// Live reports whether the snapshot was taken of the file system itself, so that identities in it mean something.
+func (h *Header) Live() bool { return h.Source == "" }
+
+// A Store is where snapshots are kept.
+type Store struct{ dir *state.Dir }
+
+// Open opens the store in a state directory. One that does not exist is as good as empty.
+func Open(dir string, s *tree.Server) (*Store, error) {
+	d, err := state.Open(dir, s, snapshotsDir, accountsDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{d}, nil
+}
+
+func (s *Store) path(id string) string       { return s.dir.Join(snapshotsDir, id+snapshotExt) }
+func (s *Store) accountPath(h string) string { return s.dir.Join(accountsDir, h+accountExt) }
+
+// lock takes the store's lock, shared or alone. It waits for others only where wait is set.
+func (s *Store) lock(how int, wait bool) (*os.File, error) {
+	f, err := os.OpenFile(s.dir.Join(lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of snapshots: %w", state.Cause(err))
+	}
+	if !wait {
+		how |= unix.LOCK_NB
+	}
+	for {
+		if err = unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock snapshots: %w", err)
+	}
+	return f, nil
+}
+
+// A Taking is a snapshot that is being written. Its methods may be called from several goroutines.
+type Taking struct {
+	s    *Store
+	lock *os.File
+	zstd *zstd.Encoder
+	mu   sync.Mutex
+	snap Snapshot
+}
+
+// Create begins a snapshot; header needs By, Command, and what is known of the source.
+func (s *Store) Create(h Header) (*Taking, error) {
+	if err := s.dir.Create(); err != nil {
+		return nil, err
+	}
+	s.sweep()
+	lock, err := s.lock(unix.LOCK_SH, true)
+	if err != nil {
+		return nil, err
+	}
+	h.Version, h.Program, h.Server, h.Root = formatVersion, rightful.Version, s.dir.Server, s.dir.Root
+	h.Created = time.Now().UTC()
+	h.ID = state.NewID(h.Created, s.path)
+	t := &Taking{s: s, lock: lock, snap: Snapshot{Header: h}}
+	if t.zstd, err = newZstd(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// ID is the snapshot's name.
+func (t *Taking) ID() string { return t.snap.ID }
+
+// Account begins an account: a needs its name, ids and home.
+func (t *Taking) Account(a Account) (*Writer, error) {
+	f, err := state.Temp(t.s.dir.Join(accountsDir))
+	if err != nil {
+		return nil, fmt.Errorf("record account %q: %w", a.Account, state.Cause(err))
+	}
+	return newWriter(t, a, f), nil
+}
+
+// keep gives a finished account its name, unless the same was recorded before.
+func (t *Taking) keep(w *Writer) error {
+	path := t.s.accountPath(w.account.File)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if st, err := t.s.dir.Stat(path); err == nil {
+		w.account.Bytes = st.Size()
+		t.s.dir.Remove(w.f.Name())
+	} else if err := state.Keep(w.f, path); err != nil {
+		return err
+	}
+	t.snap.Accounts = append(t.snap.Accounts, w.account)
+	return nil
+}
+
+// Commit makes the snapshot durable and lists it.
+func (t *Taking) Commit() (*Snapshot, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.snap.Ended = time.Now().UTC()
+	slices.SortFunc(t.snap.Accounts, func(a, b Account) int { return strings.Compare(a.Account, b.Account) })
+	text, err := t.snap.marshal()
+	var f *os.File
+	if err == nil {
+		f, err = state.Temp(t.s.dir.Join(snapshotsDir))
+	}
+	if err == nil {
+		if _, err = f.Write(text); err == nil {
+			err = state.Keep(f, t.s.path(t.snap.ID))
+		}
+		if err == nil {
+			f.Close()
+		} else {
+			state.Drop(f)
+		}
+	}
+	t.close()
+	if err != nil {
+		return nil, fmt.Errorf("write snapshot %q: %w", t.snap.ID, state.Cause(err))
+	}
+	return &t.snap, nil
+}
+
+// Discard throws the snapshot away, with all that it alone recorded.
+func (t *Taking) Discard() {
+	t.close()
+	t.s.sweep()
+}
+
+func (t *Taking) close() {
+	t.zstd.Close()
+	t.lock.Close()
+}
+
+type endLine struct {
+	End    int    `json:"end"`
+	SHA256 string `json:"sha256"`
+}
+
+func (s *Snapshot) marshal() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	err := enc.Encode(s.Header)
+	for i := range s.Accounts {
+		err = errors.Join(err, enc.Encode(&s.Accounts[i]))
+	}
+	sum := sha256.Sum256(b.Bytes())
+	err = errors.Join(err, enc.Encode(endLine{len(s.Accounts), hex.EncodeToString(sum[:])}))
+	return b.Bytes(), err
+}
+
+func unmarshal(text []byte) (*Snapshot, error) {
+	s := &Snapshot{}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines) < 3 || len(lines[len(lines)-1]) > 0 {
+		return nil, ErrDamaged
+	}
+	lines = lines[:len(lines)-1]
+	if err := json.Unmarshal(lines[0], &s.Header); err != nil || s.Version < 1 {
+		return nil, ErrDamaged
+	}
+	if s.Version > formatVersion {
+		return nil, fmt.Errorf("format version %d, this program (%s) knows up to %d: %w", s.Version, rightful.Version, formatVersion, ErrNewer)
+	}
+	last := lines[len(lines)-1]
+	var end endLine
+	sum := sha256.Sum256(text[:len(text)-len(last)])
+	canonical, err := json.Marshal(endLine{len(lines) - 2, hex.EncodeToString(sum[:])})
+	if err != nil || json.Unmarshal(last, &end) != nil || string(last) != string(canonical)+"\n" {
+		return nil, ErrDamaged
+	}
+	for _, l := range lines[1 : len(lines)-1] {
+		var a Account
+		if err := json.Unmarshal(l, &a); err != nil || !validHash(a.File) {
+			return nil, ErrDamaged
+		}
+		s.Accounts = append(s.Accounts, a)
+	}
+	return s, nil
+}
+
+func validHash(s string) bool {
+	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// maxList bounds what is read of one snapshot's list of accounts.
+const maxList = 64 << 20
+
+// Get reads one snapshot of the list by its ID.
+func (s *Store) Get(id string) (*Snapshot, error) {
+	fail := func(err error) (*Snapshot, error) {
+		return nil, fmt.Errorf("open snapshot %q: %w", id, state.Cause(err))
+	}
+	if !state.ValidID(id) {
+		return fail(ErrNone)
+	}
+	st, err := s.dir.Stat(s.path(id))
+	if os.IsNotExist(err) {
+		return fail(ErrNone)
+	}
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxList) {
+		err = ErrNotOurs
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(s.path(id))
+	}
+	if err != nil {
+		return fail(err)
+	}
+	sn, err := unmarshal(text)
+	if err == nil && sn.ID != id {
+		err = ErrDamaged
+	}
+	if err == nil && (sn.Server != s.dir.Server || sn.Root != s.dir.Root) {
+		err = fmt.Errorf("it is of server %s with root %q, this is %s with root %q: %w", sn.Server, sn.Root, s.dir.Server, s.dir.Root, ErrForeign)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return sn, nil
+}
+
+// List gives all snapshots, newest first. One that cannot be read is left out, with an error that names it beside the
+// others.
+func (s *Store) List() ([]*Snapshot, error) {
+	names, err := s.dir.List(snapshotsDir)
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	var out []*Snapshot
+	var errs []error
+	for _, n := range slices.Backward(names) {
+		id, ok := strings.CutSuffix(n.Name(), snapshotExt)
+		if !ok || !state.ValidID(id) {
+			continue
+		}
+		sn, err := s.Get(id)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out = append(out, sn)
+	}
+	slices.SortStableFunc(out, func(a, b *Snapshot) int { return b.Created.Compare(a.Created) })
+	return out, errors.Join(errs...)
+}
+
+// An AmbiguousError says that several snapshots begin with what was given.
+type AmbiguousError struct {
+	Name string
+	IDs  []string
+}
+
+// Error lists them.
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("open snapshot %q: it may be any of %s", e.Name, strings.Join(e.IDs, ", "))
+}
+
+// Find gives a snapshot by its ID, the beginning of one that no other shares, or "latest". With at set, only those that
+// had ended by then count.
+func (s *Store) Find(name string, at time.Time) (*Snapshot, error) {
+	if state.ValidID(name) && at.IsZero() {
+		return s.Get(name)
+	}
+	all, err := s.List()
+	var found []*Snapshot
+	for _, sn := range all {
+		if !at.IsZero() && sn.Ended.After(at) {
+			continue
+		}
+		if name == "latest" {
+			return sn, nil
+		}
+		if strings.HasPrefix(sn.ID, name) {
+			found = append(found, sn)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		e := &AmbiguousError{Name: name}
+		for _, sn := range found {
+			e.IDs = append(e.IDs, sn.ID)
+		}
+		return nil, e
+	case err != nil:
+		return nil, err
+	}
+	return nil, fmt.Errorf("open snapshot %q: %w", name, ErrNone)
+}
+
+// Account opens the record of one account in a snapshot. The caller closes it.
+func (s *Store) Account(sn *Snapshot, name string) (*Reader, error) {
+	a, ok := sn.Account(name)
+	if !ok {
+		return nil, fmt.Errorf("open account %q of snapshot %q: %w", name, sn.ID, ErrNotTaken)
+	}
+	r, err := s.open(a.File)
+	if err != nil {
+		return nil, fmt.Errorf("open account %q of snapshot %q: %w", name, sn.ID, state.Cause(err))
+	}
+	r.Account = *a
+	return r, nil
+}
+
+func (s *Store) open(hash string) (*Reader, error) {
+	f, err := os.OpenFile(s.accountPath(hash), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openReader(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return r, nil
+}

@@ -227,6 +227,7 @@ func (p *packer) which() []byte {
 // A block is one unpacked half or both.
 type block struct {
 	n      int
+	index  int // which block of the account it is
 	number int // of its first entry in the account
 	dirs   []dirRun
 	names  []byte   // written out, one behind the other

@@ -45,8 +45,7 @@ type Reader struct {
 	blocks []indexed
 	unread []Unread
 
-	cur    *block // block number at is unpacked
-	at     int
+	cached [4]*block // the blocks unpacked last, newest first
 	raw    []byte
 	plain  []byte
 	inodes []inode // by number, once somebody asked
@@ -77,7 +76,7 @@ func newReader(f io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{f: f, zstd: dec, at: -1}
+	r := &Reader{f: f, zstd: dec}
 	if err := r.open(size); err != nil {
 		dec.Close()
 		return nil, err
@@ -202,41 +201,55 @@ func (r *Reader) unpack(f frame, buf []byte) ([]byte, error) {
 	return out, nil
 }
 
-// block unpacks a block; with which set, its second half too. It is valid until the next call.
+// block gives a block; with which set, its second half too.
 func (r *Reader) block(i int, which bool) (*block, error) {
-	if r.at != i {
-		r.at = -1
-		x := &r.blocks[i]
-		raw, err := r.unpack(x.what, r.plain)
-		if err != nil {
+	at := slices.IndexFunc(r.cached[:], func(b *block) bool { return b != nil && b.index == i })
+	var b *block
+	if at >= 0 {
+		b = r.cached[at]
+	} else {
+		at = len(r.cached) - 1
+		var err error
+		if b, err = r.unpackBlock(i); err != nil {
 			return nil, err
 		}
-		r.plain = raw
-		b, err := unpackWhat(raw)
-		if err == nil {
-			err = b.check()
-		}
-		if err == nil && (b.n != x.n || string(b.dirs[0].path) != string(x.first.dir) || string(b.name(0)) != string(x.first.name)) {
-			err = ErrDamaged
-		}
-		if err != nil {
-			return nil, fmt.Errorf("at byte %d: %w", x.what.off, err)
-		}
-		b.number = x.number
-		r.cur, r.at = b, i
 	}
-	if which && r.cur.ino == nil {
+	copy(r.cached[1:at+1], r.cached[:at])
+	r.cached[0] = b
+	if which && b.ino == nil {
 		x := &r.blocks[i]
 		raw, err := r.unpack(x.which, nil)
 		if err == nil {
-			err = r.cur.unpackWhich(raw)
+			err = b.unpackWhich(raw)
 		}
 		if err != nil {
-			r.at = -1
+			b.ino = nil
 			return nil, fmt.Errorf("at byte %d: %w", x.which.off, err)
 		}
 	}
-	return r.cur, nil
+	return b, nil
+}
+
+// unpackBlock reads the first half of a block.
+func (r *Reader) unpackBlock(i int) (*block, error) {
+	x := &r.blocks[i]
+	raw, err := r.unpack(x.what, r.plain)
+	if err != nil {
+		return nil, err
+	}
+	r.plain = raw
+	b, err := unpackWhat(raw)
+	if err == nil {
+		err = b.check()
+	}
+	if err == nil && (b.n != x.n || string(b.dirs[0].path) != string(x.first.dir) || string(b.name(0)) != string(x.first.name)) {
+		err = ErrDamaged
+	}
+	if err != nil {
+		return nil, fmt.Errorf("at byte %d: %w", x.what.off, err)
+	}
+	b.index, b.number = i, x.number
+	return b, nil
 }
 
 // Unread lists what could not be read, at most ten thousand of it.
@@ -372,7 +385,6 @@ func (r *Reader) Verify() error {
 				return fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
 			}
 		}
-		r.at = -1
 		if _, err := r.block(i, true); err != nil {
 			return err
 		}

@@ -1,0 +1,277 @@
+package snapshot
+
+import (
+	"rightful"
+)
+
+// A Change is how an entry of one record differs from another.
+type Change string
+
+// The changes.
+const (
+	ChangeMeta  Change = "changed" // owner, group, mode, ACL or capabilities
+	ChangeKind  Change = "kind"    // something else stands at the path
+	ChangeMoved Change = "moved"   // the same inode stands at another path, as it was or changed
+	ChangeGone  Change = "gone"
+	ChangeNew   Change = "new"
+)
+
+// A Difference is one entry that two records show otherwise.
+type Difference struct {
+	Change Change
+	Base   string
+	// Before is nil for what is new, After for what is gone.
+	Before, After *Entry
+	// Fields are those that differ.
+	Fields Fields
+	// Replaced: another inode stands at the path. Identities must be known on both sides.
+	Replaced bool
+}
+
+// Differs gives the fields in which two states differ, but for those that one of them does not tell. The mode of a link
+// means nothing.
+func Differs(kind rightful.Kind, a, b rightful.Meta, unknown Fields) Fields {
+	var f Fields
+	if a.UID != b.UID {
+		f |= FieldUID
+	}
+	if a.GID != b.GID {
+		f |= FieldGID
+	}
+	if kind == rightful.KindSymlink {
+		return f &^ unknown
+	}
+	if a.Mode != b.Mode {
+		f |= FieldMode
+	}
+	if !a.ACL.Equal(b.ACL) || !a.Default.Equal(b.Default) {
+		f |= FieldACL
+	}
+	if string(a.Caps) != string(b.Caps) {
+		f |= FieldCaps
+	}
+	return f &^ unknown
+}
+
+// known reports whether an inode can be told from another.
+func known(id rightful.EntryID) bool { return id.Ino != 0 && !id.Weak() }
+
+// maxAside bounds how many entries that are gone or new are put aside to see whether they only moved. Of more, the rest
+// is told as gone and new.
+const maxAside = 100_000
+
+// Diff hands every difference between two records of an account to fn: in walk order what changed in its place, then what
+// moved, what is gone and what is new. What only one of them knows because it has another base is gone or new.
+// Differences of size and times alone are none.
+func Diff(a, b *Reader, fn func(*Difference) error) error {
+	d := differ{fn: fn}
+	for i := range a.bases {
+		if err := d.base(newCursor(a, i), newCursor(b, b.baseIndex(a.bases[i].path))); err != nil {
+			return err
+		}
+	}
+	for i := range b.bases {
+		if a.baseIndex(b.bases[i].path) >= 0 {
+			continue
+		}
+		if err := d.base(newCursor(a, -1), newCursor(b, i)); err != nil {
+			return err
+		}
+	}
+	return d.aside()
+}
+
+type differ struct {
+	fn        func(*Difference) error
+	gone, new []*Difference
+	// same says for pairs of states of the two blocks at hand which fields differ.
+	same       map[[2]uint32]Fields
+	left, over *block
+}
+
+// base joins the records of one base.
+func (d *differ) base(a, b *cursor) error {
+	for {
+		for a.atStart() && b.atStart() && a.indexed().what.hash == b.indexed().what.hash {
+			a.skip()
+			b.skip()
+		}
+		if err := a.load(); err != nil {
+			return err
+		}
+		if err := b.load(); err != nil {
+			return err
+		}
+		c := 0
+		switch {
+		case a.done() && b.done():
+			return nil
+		case a.done():
+			c = 1
+		case b.done():
+			c = -1
+		default:
+			c = compareKeys(a.dir(), a.name(), b.dir(), b.name())
+		}
+		var err error
+		switch {
+		case c < 0:
+			err = d.only(a, &d.gone, ChangeGone)
+			a.next()
+		case c > 0:
+			err = d.only(b, &d.new, ChangeNew)
+			b.next()
+		default:
+			err = d.both(a, b)
+			a.next()
+			b.next()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *differ) only(c *cursor, aside *[]*Difference, change Change) error {
+	e, err := c.r.entry(c.i, c.j)
+	if err != nil {
+		return err
+	}
+	x := &Difference{Change: change, Base: c.r.bases[c.base].path, Before: e}
+	if change == ChangeNew {
+		x.Before, x.After = nil, e
+	}
+	if len(*aside) == maxAside {
+		return d.fn(x)
+	}
+	*aside = append(*aside, x)
+	return nil
+}
+
+func (d *differ) both(a, b *cursor) error {
+	if a.b != d.left || b.b != d.over {
+		d.left, d.over = a.b, b.b
+		d.same = map[[2]uint32]Fields{}
+	}
+	pair := [2]uint32{a.b.ids[a.j], b.b.ids[b.j]}
+	f, ok := d.same[pair]
+	x, y := &a.b.states[pair[0]], &b.b.states[pair[1]]
+	if !ok {
+		f = Differs(x.kind, x.meta, y.meta, x.unknown|y.unknown)
+		d.same[pair] = f
+	}
+	if f == 0 && x.kind == y.kind {
+		return nil
+	}
+	out := &Difference{Change: ChangeMeta, Base: a.r.bases[a.base].path, Fields: f}
+	var err error
+	if out.Before, err = a.r.entry(a.i, a.j); err != nil {
+		return err
+	}
+	if out.After, err = b.r.entry(b.i, b.j); err != nil {
+		return err
+	}
+	if x.kind != y.kind {
+		out.Change, out.Fields = ChangeKind, 0
+	}
+	out.Replaced = known(out.Before.ID) && known(out.After.ID) && !out.Before.ID.Same(out.After.ID)
+	return d.fn(out)
+}
+
+// aside tells what moved, and then what is gone and what is new.
+func (d *differ) aside() error {
+	at := map[uint64][]*Difference{}
+	for _, g := range d.gone {
+		if known(g.Before.ID) {
+			at[g.Before.ID.Ino] = append(at[g.Before.ID.Ino], g)
+		}
+	}
+	news := d.new[:0]
+	for _, n := range d.new {
+		moved := false
+		for k, g := range at[n.After.ID.Ino] {
+			if g != nil && g.Before.Kind == n.After.Kind && g.Before.ID.Same(n.After.ID) {
+				at[n.After.ID.Ino][k] = nil
+				g.Change, g.After = ChangeMoved, n.After
+				g.Fields = Differs(g.Before.Kind, g.Before.Meta, g.After.Meta, g.Before.Unknown|g.After.Unknown)
+				moved = true
+				break
+			}
+		}
+		if !moved {
+			news = append(news, n)
+		}
+	}
+	for _, pass := range []Change{ChangeMoved, ChangeGone} {
+		for _, g := range d.gone {
+			if g.Change != pass {
+				continue
+			}
+			if err := d.fn(g); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range news {
+		if err := d.fn(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A cursor goes through one base of a record.
+type cursor struct {
+	r    *Reader
+	base int // -1 where the record has no such base
+	i    int // block
+	b    *block
+	run  int
+	j    int
+}
+
+func newCursor(r *Reader, base int) *cursor {
+	c := &cursor{r: r, base: base, i: len(r.blocks)}
+	for i := range r.blocks {
+		if r.blocks[i].base == base {
+			c.i = i
+			break
+		}
+	}
+	return c
+}
+
+func (r *Reader) baseIndex(path string) int {
+	for i := range r.bases {
+		if r.bases[i].path == path {
+			return i
+		}
+	}
+	return -1
+}
+
+func (c *cursor) done() bool        { return c.i >= len(c.r.blocks) || c.r.blocks[c.i].base != c.base }
+func (c *cursor) atStart() bool     { return c.b == nil && !c.done() }
+func (c *cursor) indexed() *indexed { return &c.r.blocks[c.i] }
+func (c *cursor) skip()             { c.i++ }
+func (c *cursor) dir() []byte       { return c.b.dirs[c.run].path }
+func (c *cursor) name() []byte      { return c.b.name(c.j) }
+
+// load unpacks the block that the cursor stands in.
+func (c *cursor) load() (err error) {
+	if c.atStart() {
+		c.b, err = c.r.block(c.i, false)
+		c.run, c.j = 0, 0
+	}
+	return err
+}
+
+func (c *cursor) next() {
+	if c.j++; c.j == c.b.n {
+		c.b, c.i = nil, c.i+1
+		return
+	}
+	if c.j == c.b.dirs[c.run].to {
+		c.run++
+	}
+}

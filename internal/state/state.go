@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,6 +138,56 @@ func Keep(f *os.File, path string) error {
 		err = SyncDir(filepath.Dir(path))
 	}
 	return err
+}
+
+// Read reads a file of at most limit bytes in the directory; no link is followed.
+func (d *Dir) Read(name string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(d.Join(name), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
+	}
+	return b, err
+}
+
+// Write makes a file durable under its name, in the place of one that may be there.
+func (d *Dir) Write(name string, b []byte) error {
+	path := d.Join(name)
+	f, err := Temp(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err == nil {
+		err = Keep(f, path)
+	}
+	if err != nil {
+		Drop(f)
+		return err
+	}
+	return f.Close()
+}
+
+// Flock takes a lock of flock(2) on a file in the directory, which closing the file gives back. With LOCK_NB it does not
+// wait: the error is then EWOULDBLOCK.
+func (d *Dir) Flock(name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(d.Join(name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, Cause(err)
+	}
+	for {
+		if err = unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // Drop throws away a file that [Temp] made and [Keep] gave no name.

@@ -54,6 +54,20 @@ func (a ACL) Set(tag ACLTag, id uint32, perm uint8) ACL {
 	return b
 }
 
+// WithMode gives the ACL as chmod(2) would leave it: owner, mask (or without one, group) and other follow the mode.
+func (a ACL) WithMode(mode Mode) ACL {
+	if len(a) == 0 {
+		return a
+	}
+	a = a.Set(ACLUserObj, 0, uint8(mode>>6&7))
+	if _, ok := a.Find(ACLMask, 0); ok {
+		a = a.Set(ACLMask, 0, uint8(mode>>3&7))
+	} else {
+		a = a.Set(ACLGroupObj, 0, uint8(mode>>3&7))
+	}
+	return a.Set(ACLOther, 0, uint8(mode&7))
+}
+
 // Sort puts the entries in the kernel's order.
 func (a ACL) Sort() {
 	slices.SortFunc(a, func(x, y ACLEntry) int {

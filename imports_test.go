@@ -23,8 +23,8 @@ var permitted = map[string]struct {
 	"internal/panel":         {[]string{".", "internal/tree", "internal/web"}, "reads panel files through tree; sites come from virtual hosts"},
 	"internal/policy":        {[]string{"."}, "pure: decides from what it is given"},
 	"internal/check": {
-		[]string{".", "internal/tree", "internal/panel", "internal/policy", "internal/web"},
-		"joins walk, policy and web into findings; read-only",
+		[]string{".", "internal/tree", "internal/panel", "internal/policy", "internal/web", "internal/snapshot"},
+		"joins walk, policy, web and what snapshots recall into findings; read-only",
 	},
 	"internal/state":    {[]string{".", "internal/tree"}, "the directory of our own files, and how fields are packed in them"},
 	"internal/snapshot": {[]string{".", "internal/tree", "internal/state"}, "records what a walk meets; changes nothing"},

@@ -218,6 +218,8 @@ type Finding struct {
 	Sites  []string `json:"sites"`
 	// Rule is FILE:NAME of the deciding rule, or empty where a law and not a rule decided.
 	Rule string `json:"rule"`
+	// Source is the snapshot that Want comes from; empty where the rule alone says what is right.
+	Source string `json:"source,omitempty"`
 	// Note says what the figures do not: why it is not changed, or what accepting would do.
 	Note string `json:"note,omitempty"`
 	// Accept is the value for --accept that would let a repair change it; empty where nothing would, or nothing need.

@@ -23,6 +23,7 @@ const (
 	TooOpen           rightful.Problem = "too-open"
 	TooClosed         rightful.Problem = "too-closed"
 	WrongACL          rightful.Problem = "wrong-acl"
+	WrongCaps         rightful.Problem = "wrong-caps"
 	NotCanonical      rightful.Problem = "not-canonical"
 	ForeignOwner      rightful.Problem = "foreign-owner"
 	RootOwnedUnproven rightful.Problem = "root-owned-unproven"
@@ -47,6 +48,7 @@ var Catalogue = map[rightful.Problem]string{
 	TooOpen:           "somebody has rights that they must not have",
 	TooClosed:         "somebody lacks rights that they need",
 	WrongACL:          "its ACL lacks an entry, or has one that it must not have",
+	WrongCaps:         "its capabilities are not those that it had",
 	NotCanonical:      "it is right, but not as the panel would make it",
 	ForeignOwner:      "it belongs to another live account or service; giving it away could be a theft",
 	RootOwnedUnproven: "it is root's own private file as far as can be told",
@@ -105,9 +107,14 @@ type job struct {
 	ids   []rightful.Identity // distinct identities that serve
 	// way are the directories on the way to a document root, and the home. It is true for those that the panel itself
 	// names; false where only a link of the account's leads there, which proves nothing.
-	way     map[string]bool
-	r       *Report
-	base    string
+	way  map[string]bool
+	r    *Report
+	base string
+	fs   rightful.FSID // of the base
+	// records are what snapshots say of the account, nil where they say nothing. failed: one that is restored from could
+	// not be read to its end.
+	records *records
+	failed  error
 	above   mask // who may pass through everything above the base
 	levels  []level
 	links   map[inode]*linked
@@ -208,10 +215,17 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 	if j.bound, err = c.policies[a.Panel].Bind(b); err != nil {
 		return nil, fmt.Errorf("bind rules for account %q: %w", a.Name, err)
 	}
+	if err := j.openRecords(); err != nil {
+		return nil, err
+	}
+	defer j.closeRecords()
 	for i, base := range b.Bases {
 		if err := j.walk(base, i == 0); err != nil {
 			return nil, err
 		}
+	}
+	if err := cmp.Or(j.failed, j.missing()); err != nil {
+		return nil, err
 	}
 	j.settleLinks()
 	for _, s := range j.sites {
@@ -443,6 +457,7 @@ func (j *job) walk(base string, home bool) error {
 	}
 	defer b.Close()
 	j.r.Bases = append(j.r.Bases, base)
+	j.fs = b.FS()
 	j.lookAbove(base)
 	err = b.Walk(j.ctx, j, true)
 	if err != nil && !errors.Is(err, context.Canceled) {

@@ -68,6 +68,8 @@ type Options struct {
 	// Exact asks for the canonical mode of everything.
 	Exact  bool
 	Accept []Accept
+	// Truth is what snapshots say that entries were, or nil.
+	Truth *Truth
 	// Plan: the changes are wanted too, with the identity of each entry, and hashes where law 5 asks for them.
 	Plan bool
 	// Jobs is how many accounts are walked at once; 0 leaves it to [tree.Width].
@@ -102,7 +104,13 @@ type Report struct {
 	// Quota is what the changes move between users' quotas, by uid.
 	Quota   []rightful.QuotaChange
 	Entries int
-	rules   map[*policy.Rule]*ruleCount
+	// First is when the first of the entries was changed that a change is planned for, in ns since 1970 by their times of
+	// change; 0 where nothing is.
+	First int64
+	// New and Gone count, where a snapshot is restored, entries that came since and that are no more. Neither is touched;
+	// Notes name some of them.
+	New, Gone int
+	rules     map[*policy.Rule]*ruleCount
 }
 
 // Worse lists the sites that the changes would make worse.

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"io/fs"
 	"path"
 	"strings"
 
@@ -48,18 +47,18 @@ type As struct {
 
 // Explain follows a path on the server as the web server would, by stat only. A nil error with Explanation.Err set means
 // that there is something to tell all the same.
-func Explain(s *tree.Server, w *panel.Server, overrides fs.FS, name string, as []As) (*Explanation, error) {
+func Explain(o Options, name string, as []As) (*Explanation, error) {
 	x := &Explanation{Path: path.Clean(name), server: "web"}
-	x.Components, x.Err = s.Trace(x.Path)
+	x.Components, x.Err = o.Server.Trace(x.Path)
 	end := x.Path
 	if n := len(x.Components); n > 0 && x.Err == nil {
 		end = x.Components[n-1].Path
 	}
-	if err := x.judge(s, w, overrides, end, &as); err != nil {
+	if err := x.judge(o, end, &as); err != nil {
 		return nil, err
 	}
 	if len(as) == 0 {
-		as = []As{{"web", w.Web}}
+		as = []As{{"web", o.World.Web}}
 	}
 	for _, a := range as {
 		x.Access = append(x.Access, x.access(a))
@@ -68,10 +67,11 @@ func Explain(s *tree.Server, w *panel.Server, overrides fs.FS, name string, as [
 }
 
 // judge finds the account that a path belongs to, the site, the rule and the finding.
-func (x *Explanation) judge(s *tree.Server, w *panel.Server, overrides fs.FS, end string, as *[]As) error {
-	for i := range w.Accounts {
-		a := &w.Accounts[i]
-		c, err := newChecker(Options{Server: s, World: w, Overrides: overrides, Accounts: []string{a.Name}})
+func (x *Explanation) judge(o Options, end string, as *[]As) error {
+	for i := range o.World.Accounts {
+		a := &o.World.Accounts[i]
+		o.Accounts = []string{a.Name}
+		c, err := newChecker(o)
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,11 @@ func (x *Explanation) judge(s *tree.Server, w *panel.Server, overrides fs.FS, en
 		} else if site >= 0 {
 			x.Site = j.sites[site].Name
 		}
+		if err := j.openRecords(); err != nil {
+			return err
+		}
 		x.rule(j, base, end, inside)
+		j.closeRecords()
 		if site >= 0 {
 			x.servers(j.sites[site], as, end)
 		}
@@ -163,7 +167,12 @@ func (x *Explanation) rule(j *job, base, end string, site int) {
 		}
 	}
 	lv := level{site: site, readable: true, now: ^mask(0), account: mayPass}
-	op := j.judge(&lv, end, rule, kind, last.Meta, last.Stat.Immutable())
+	j.base = base
+	if b, err := j.c.Server.OpenBase(base); err == nil { // else no record is of this file system
+		j.fs = b.FS()
+		b.Close()
+	}
+	op := j.judge(&lv, end, rule, kind, last.Meta, last.Stat.Immutable(), j.statID(&last.Stat))
 	if op.problem == "" {
 		return
 	}

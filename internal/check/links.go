@@ -41,7 +41,7 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 	}
 	path := e.Path()
 	l.met = append(l.met, metLink{path: path, kind: e.Kind, rule: rule})
-	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable())
+	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable(), j.entryID(e))
 	if op.problem == "" {
 		if lv.site >= 0 && rule != nil {
 			j.count(lv, e, rule, have, have)
@@ -82,7 +82,7 @@ func (j *job) settleLinks() {
 		why := ""
 		if uint32(len(l.met)) != l.links || l.change != nil && !j.allHere(l) {
 			why = "not all of its hard links were met in this account"
-		} else if l.after != nil {
+		} else if l.after != nil && !j.restoring() {
 			for _, m := range l.met {
 				if m.rule != nil && !m.rule.Judge(*l.after, m.kind, false).OK {
 					why = "what is right here would be wrong at its other link " + m.path

@@ -123,7 +123,7 @@ func (j *job) peek(d *tree.Dir, lv *level, name string) (have, after rightful.Me
 	}
 	_, rule := lv.state.Child(name, kind)
 	p := rightful.JoinPath(rightful.JoinPath(j.base, d.Rel()), name)
-	return have, j.judge(lv, p, rule, kind, have, st.Immutable()).after, kind, nil
+	return have, j.judge(lv, p, rule, kind, have, st.Immutable(), j.statID(&st)).after, kind, nil
 }
 
 // htaccess finds out whether the web server can read a directory's .htaccess: where it cannot, it refuses everything in

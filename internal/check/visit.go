@@ -20,6 +20,8 @@ type opinion struct {
 	note    string
 	accept  string
 	open    bool // too open, whatever else
+	// recalled is the recorded state that want is, or nil.
+	recalled *recalled
 }
 
 func ruleName(r *policy.Rule) string {
@@ -29,13 +31,16 @@ func ruleName(r *policy.Rule) string {
 	return r.String()
 }
 
-// judge says what is thought of an entry, by its rule and by the laws. p is an absolute path.
-func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool) opinion {
+// judge says what is thought of an entry, by its rule, by what snapshots say of it, and by the laws. p is an absolute path.
+func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) opinion {
 	op := opinion{after: have, rule: rule}
 	if kind == rightful.KindBlock || kind == rightful.KindChar {
 		op.problem, op.rule = Device, nil
 		op.note = "never opened or changed: look at who made it, and remove it by hand"
 		return op
+	}
+	if j.restoring() {
+		return j.judgeRecorded(lv, p, rule, kind, have, immutable, id)
 	}
 	if rule == nil {
 		return op
@@ -68,6 +73,10 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	want := v.Want
 	op.want = &want
 	op.note = v.Stuck
+	if rc, ok := j.better(p, rule, kind, have, id); ok {
+		op.recalled, op.want, op.note = &rc, &rc.want, ""
+		want = rc.want
+	}
 	// What harms somebody is no habit of the server's, whatever the rule's standing is.
 	if name := rule.String(); j.c.Distrust[name] && !j.harms(lv, p, rule, kind, have) {
 		op.problem, op.accept = RuleDisagrees, RiskRule+":"+name
@@ -78,6 +87,11 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 		op.want = nil
 		return op
 	}
+	return j.permit(lv, p, kind, have, immutable, op)
+}
+
+// permit decides by the laws whether what is wanted of an entry is done, or left for a decision.
+func (j *job) permit(lv *level, p string, kind rightful.Kind, have rightful.Meta, immutable bool, op opinion) opinion {
 	if why := j.locked(p, have); why != "" && !j.c.accepted[Accept{RiskLocked, j.a.Name}] {
 		if _, ok := j.way[p]; ok {
 			op.problem = LockedByAdmin
@@ -85,7 +99,7 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 		op.note, op.accept = why, RiskLocked+":"+j.a.Name
 		return op
 	}
-	if v.Owner && want.UID != have.UID {
+	if op.want.UID != have.UID && (op.recalled == nil || !op.recalled.proven) {
 		if why, note, accept := j.mayGive(p, kind, have, lv.account); why != "" && !j.c.accepted[accept] {
 			op.problem, op.note, op.accept = why, note, accept.String()
 			return op
@@ -95,7 +109,7 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 		op.note = "immutable or append-only: to let it be repaired, chattr -i -a it first"
 		return op
 	}
-	op.change, op.after = true, want
+	op.change, op.after = true, *op.want
 	return op
 }
 
@@ -189,10 +203,10 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		j.link(e, rule, have, lv)
 		return false, nil
 	}
-	if rule == nil && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
+	if rule == nil && !j.restoring() && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
 		return false, nil
 	}
-	if rule != nil && rule.Judge(have, e.Kind, j.c.Exact).OK {
+	if rule != nil && !j.restoring() && rule.Judge(have, e.Kind, j.c.Exact).OK {
 		// Nearly every entry ends here: what is right needs no path, and no more thought than who can read it.
 		j.counter.of(rule).right++
 		if lv.site >= 0 {
@@ -200,7 +214,13 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		}
 		return false, nil
 	}
-	op := j.judge(lv, e.Path(), rule, e.Kind, have, e.Immutable())
+	op := j.judge(lv, e.Path(), rule, e.Kind, have, e.Immutable(), j.entryID(e))
+	if op.problem == "" {
+		if lv.site >= 0 && rule != nil {
+			j.count(lv, e, rule, have, have)
+		}
+		return false, j.failed
+	}
 	f := j.finding(e, have, op, lv)
 	j.find(f)
 	j.move(j.extent(e), have.UID, op.after.UID)
@@ -226,6 +246,7 @@ func (j *job) excluded(e *tree.Entry) bool {
 		return false
 	}
 	j.note(p, "excluded by the configuration: "+pattern)
+	j.blind(p)
 	return true
 }
 
@@ -242,6 +263,9 @@ func (j *job) excludes(p string) string {
 // finding makes a finding of an opinion, with its effect and the sites that it harms. A file in a document root is
 // counted for its site on the way.
 func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) rightful.Finding {
+	if op.change && (j.r.First == 0 || e.Ctime < j.r.First) {
+		j.r.First = e.Ctime
+	}
 	blocks := e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(lv, e, op.rule, have, op.after)
 	return j.grade(e.Path(), e.Kind, have, op, lv, blocks)
 }
@@ -252,6 +276,12 @@ func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opin
 	f := rightful.Finding{
 		Path: path, Kind: kind, Problem: op.problem, Have: have, Rule: ruleName(op.rule),
 		Effect: rightful.EffectWrong, Note: op.note, Accept: op.accept,
+	}
+	if op.recalled != nil {
+		f.Source = op.recalled.source
+	}
+	if j.restoring() {
+		f.Rule = ""
 	}
 	if op.change || op.accept != "" {
 		f.Want = op.want
@@ -306,6 +336,13 @@ func (j *job) newChange(e *tree.Entry, have rightful.Meta, op opinion, f rightfu
 		Base: j.base, Rel: e.Rel(), Kind: e.Kind, ID: e.ID(), Links: e.Nlink, Before: have, After: op.after,
 		Problem: f.Problem, Effect: f.Effect, Rule: f.Rule,
 	}
+	if f.Source != "" {
+		c.Rule = strings.TrimPrefix(c.Rule+" snapshot:"+f.Source, " ")
+	}
+	if r := op.recalled; e.Kind == rightful.KindFile && r != nil && grants(have, op.after, j.c.World.Users.UIDMin) {
+		c.Content = r.content // what is given must be what had it
+		return c
+	}
 	const setID = rightful.ModeSetuid | rightful.ModeSetgid
 	privileged := have.Mode&setID != 0 || len(have.Caps) > 0 || have.UID < j.c.World.Users.UIDMin
 	if e.Kind != rightful.KindFile || !privileged || have.UID == op.after.UID && have.GID == op.after.GID {
@@ -328,6 +365,12 @@ func (j *job) newChange(e *tree.Entry, have rightful.Meta, op opinion, f rightfu
 	return nil
 }
 
+// grants reports whether a change gives a file a privilege: set-id bits, capabilities, or an owner of the system's.
+func grants(before, after rightful.Meta, uidMin uint32) bool {
+	const setID = rightful.ModeSetuid | rightful.ModeSetgid
+	return after.Mode&setID != 0 || len(after.Caps) > 0 || after.UID < uidMin && after.UID != before.UID
+}
+
 // subdir is what is known of a directory between being met and being entered.
 type subdir struct {
 	ino   uint64
@@ -337,7 +380,7 @@ type subdir struct {
 // dir judges a directory, and works out who may pass through it, now and after the plan.
 func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rule, have rightful.Meta) error {
 	path := e.Path()
-	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable())
+	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable(), j.entryID(e))
 	below := level{
 		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe, shut: lv.shut,
 		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),
@@ -381,7 +424,7 @@ func cutOff(c *rightful.Change) *rightful.Change {
 	first := *c
 	first.After = c.Before
 	first.After.Mode = shared(c.Before, c.After)
-	first.After.ACL = withMode(c.Before.ACL, first.After.Mode)
+	first.After.ACL = c.Before.ACL.WithMode(first.After.Mode)
 	if first.After.Equal(c.Before) {
 		return nil
 	}
@@ -409,15 +452,6 @@ func shared(before, after rightful.Meta) rightful.Mode {
 		g, o = 0, o&ag // named entries come and go: nobody but the owner and others is sure of anything
 	}
 	return before.Mode&^rightful.ModePerm | u<<6 | g<<3 | o
-}
-
-// withMode gives an ACL as a chmod would leave it.
-func withMode(a rightful.ACL, m rightful.Mode) rightful.ACL {
-	if len(a) == 0 {
-		return a
-	}
-	a = a.Set(rightful.ACLUserObj, 0, uint8(m>>6&7)).Set(rightful.ACLOther, 0, uint8(m&7))
-	return a.Set(rightful.ACLMask, 0, uint8(m>>3&7))
 }
 
 // shutOut lists the sites that a directory keeps the web server or PHP out of. front: it keeps them from the whole of a
@@ -511,6 +545,7 @@ func (j *job) Leave(d *tree.Dir) error {
 // Fail records what could not be read. A mount is not a fault: what is behind it is simply not looked at (law 6).
 func (j *job) Fail(rel string, err error) {
 	path := rightful.JoinPath(j.base, rel)
+	j.blind(path)
 	if tree.Refused(err) == tree.CauseMount {
 		j.note(path, "something is mounted here: not entered")
 		return

@@ -62,7 +62,7 @@ func (a *app) explain(name, as string) error {
 		}
 		more = append(more, check.As{Role: as, Identity: rightful.Identity{UID: u.UID, GIDs: c.ps.Users.Groups(as)}})
 	}
-	x, err := check.Explain(c.s, c.ps, c.opts.Overrides, name, more)
+	x, err := check.Explain(c.opts, name, more)
 	if err != nil {
 		return fail(exitCannot, err)
 	}

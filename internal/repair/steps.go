@@ -46,7 +46,7 @@ func steps(before, after rightful.Meta, kind rightful.Kind) []edit.Step {
 	case chown && acls:
 		chmod(0)
 		do(edit.Step{Op: edit.Chown, Meta: after})
-		if closed := edit.WithMode(after.ACL, 0); !closed.Equal(cur.ACL) {
+		if closed := after.ACL.WithMode(0); !closed.Equal(cur.ACL) {
 			if len(closed) == 0 {
 				closed = edit.FromMode(0)
 			}
@@ -55,7 +55,7 @@ func steps(before, after rightful.Meta, kind rightful.Kind) []edit.Step {
 	case chown:
 		chmod(before.Mode & after.Mode & rightful.ModePerm)
 		do(edit.Step{Op: edit.Chown, Meta: after})
-	case !before.ACL.Equal(edit.WithMode(after.ACL, before.Mode)):
+	case !before.ACL.Equal(after.ACL.WithMode(before.Mode)):
 		acl := after.ACL
 		if len(acl) == 0 {
 			acl = edit.FromMode(after.Mode)

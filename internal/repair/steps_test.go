@@ -9,7 +9,6 @@ import (
 
 	"rightful"
 	"rightful/internal/tree"
-	"rightful/internal/tree/edit"
 	"rightful/internal/tree/treetest"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,7 +34,7 @@ func randomMeta(r *rand.Rand, kind rightful.Kind) rightful.Meta {
 		return a
 	}
 	if r.IntN(3) == 0 {
-		m.ACL = edit.WithMode(acl(), m.Mode)
+		m.ACL = acl().WithMode(m.Mode)
 	}
 	switch {
 	case kind == rightful.KindDir && r.IntN(3) == 0:

@@ -106,7 +106,7 @@ func (s Step) Model(m rightful.Meta, kind rightful.Kind) rightful.Meta {
 	switch s.Op {
 	case Chmod:
 		m.Mode = s.Meta.Mode
-		m.ACL = WithMode(m.ACL, m.Mode)
+		m.ACL = m.ACL.WithMode(m.Mode)
 	case Chown:
 		m.UID, m.GID = s.Meta.UID, s.Meta.GID
 		if kind != rightful.KindDir {
@@ -128,20 +128,6 @@ func (s Step) Model(m rightful.Meta, kind rightful.Kind) rightful.Meta {
 		m.Caps = s.Meta.Caps
 	}
 	return m
-}
-
-// WithMode gives the ACL as chmod would leave it: owner, mask (or without one, group) and other follow the mode.
-func WithMode(a rightful.ACL, mode rightful.Mode) rightful.ACL {
-	if len(a) == 0 {
-		return a
-	}
-	a = a.Set(rightful.ACLUserObj, 0, uint8(mode>>6&7))
-	if _, ok := a.Find(rightful.ACLMask, 0); ok {
-		a = a.Set(rightful.ACLMask, 0, uint8(mode>>3&7))
-	} else {
-		a = a.Set(rightful.ACLGroupObj, 0, uint8(mode>>3&7))
-	}
-	return a.Set(rightful.ACLOther, 0, uint8(mode&7))
 }
 
 // PermOf gives the nine bits that stat(2) shows for an entry with this ACL.

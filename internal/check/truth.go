@@ -1,0 +1,348 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"rightful"
+	"rightful/internal/policy"
+	"rightful/internal/snapshot"
+	"rightful/internal/tree"
+)
+
+// A Truth is what snapshots say that entries were.
+type Truth struct {
+	Store *snapshot.Store
+	// Snapshots are asked in this order. For Restore there is one.
+	Snapshots []*snapshot.Snapshot
+	// Restore: every entry is to be as recorded, whatever its rule says. Otherwise a rule says whether an entry is right,
+	// and a record, if it has a state that satisfies the rule, what a repair makes of it.
+	Restore bool
+	// For Restore: the fields that are put back, 0 for all, and the absolute path at or below which, "" for everywhere.
+	Only  snapshot.Fields
+	Below string
+}
+
+// maxRecords bounds how many different records of one account are asked about an entry.
+const maxRecords = 16
+
+// records are those of one account, opened as they are needed.
+type records struct {
+	truth *Truth
+	list  []*record
+	met   []uint64 // for Restore: a bit for each recorded entry that was found, wherever it is now
+	// blind are paths, with all beneath them, of which the walk saw nothing.
+	blind []string
+}
+
+type record struct {
+	snap *snapshot.Snapshot
+	r    *snapshot.Reader // nil until it is needed
+	err  error
+}
+
+// openRecords finds the records of the account. Several snapshots of an account that did not change are one.
+func (j *job) openRecords() error {
+	t := j.c.Truth
+	if t == nil {
+		return nil
+	}
+	rs := &records{truth: t}
+	met := map[string]bool{}
+	for _, sn := range t.Snapshots {
+		a, ok := sn.Account(j.a.Name)
+		if !ok || met[a.File] || len(rs.list) == maxRecords {
+			continue
+		}
+		met[a.File] = true
+		rs.list = append(rs.list, &record{snap: sn})
+	}
+	if len(rs.list) == 0 {
+		return nil
+	}
+	j.records = rs
+	if t.Restore {
+		r, err := j.read(rs.list[0])
+		if err != nil {
+			return err
+		}
+		rs.met = make([]uint64, r.Entries/64+1)
+	}
+	return nil
+}
+
+// read opens a record. One that cannot be read is noted, once.
+func (j *job) read(rec *record) (*snapshot.Reader, error) {
+	if rec.r == nil && rec.err == nil {
+		if rec.r, rec.err = j.c.Truth.Store.Account(rec.snap, j.a.Name); rec.err != nil {
+			j.note(j.a.Home, rec.err.Error())
+		}
+	}
+	return rec.r, rec.err
+}
+
+func (j *job) closeRecords() {
+	if j.records == nil {
+		return
+	}
+	for _, rec := range j.records.list {
+		if rec.r != nil {
+			rec.r.Close()
+		}
+	}
+}
+
+// restoring reports whether records and not rules say what entries are to be.
+func (j *job) restoring() bool { return j.records != nil && j.records.truth.Restore }
+
+// identity gives what an entry is known by. A handle costs a system call, and is needed only where there is no time of
+// birth.
+func (j *job) entryID(e *tree.Entry) rightful.EntryID {
+	if j.records == nil {
+		return rightful.EntryID{}
+	}
+	if e.Birth == 0 {
+		return e.ID()
+	}
+	return j.statID(&e.Stat)
+}
+
+func (j *job) statID(st *tree.Stat) rightful.EntryID {
+	return rightful.EntryID{FS: j.fs, Ino: st.Ino, Birth: st.Birth}
+}
+
+// recall finds what is recorded of an entry: of the same inode, wherever in the account it was; else of one of the same
+// kind at its path.
+func (j *job) recall(rec *record, p string, kind rightful.Kind, id rightful.EntryID) (was *snapshot.Entry, same bool, err error) {
+	r, err := j.read(rec)
+	if err != nil {
+		return nil, false, err
+	}
+	at, err := r.Lookup(j.base, strings.TrimPrefix(strings.TrimPrefix(p, j.base), "/"))
+	if err != nil {
+		return nil, false, err
+	}
+	if !id.Weak() {
+		is := func(e *snapshot.Entry) bool { return e.Kind == kind && !e.ID.Weak() && e.ID.Same(id) }
+		if at != nil && is(at) {
+			return at, true, nil
+		}
+		es, err := r.ByID(id)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, e := range es {
+			if is(e) {
+				return e, true, nil
+			}
+		}
+	}
+	if at != nil && at.Kind == kind {
+		return at, false, nil
+	}
+	return nil, false, nil
+}
+
+// recalled is a state that an entry may be brought back to.
+type recalled struct {
+	want   rightful.Meta
+	source string // the snapshot
+	// proven: the record is of the same inode, and so shows whose it was (law 3).
+	proven bool
+	// content guards the privileges that want has and the entry has not (law 5).
+	content *rightful.Content
+	note    string
+}
+
+// asRecorded gives an entry the recorded fields. An entry that only stands where another stood gets no privilege by it, and
+// no owner but the account or who serves it.
+func (j *job) asRecorded(was *snapshot.Entry, same bool, kind rightful.Kind, have rightful.Meta, only snapshot.Fields) recalled {
+	rc := recalled{want: have, proven: same}
+	only &^= was.Unknown
+	m := was.Meta
+	if !same {
+		if only&snapshot.FieldUID != 0 && m.UID != have.UID && m.UID != j.a.UID && !j.c.webUIDs[m.UID] {
+			only &^= snapshot.FieldUID | snapshot.FieldGID
+			rc.note = "another entry stands where one of " + j.c.World.Users.Name(m.UID) + " was recorded: its owner stays"
+		}
+		only &^= snapshot.FieldCaps
+	}
+	w := &rc.want
+	if only&snapshot.FieldUID != 0 {
+		w.UID = m.UID
+	}
+	if only&snapshot.FieldGID != 0 {
+		w.GID = m.GID
+	}
+	if kind == rightful.KindSymlink {
+		return rc
+	}
+	if only&snapshot.FieldACL != 0 {
+		w.ACL, w.Default = m.ACL, m.Default
+		if len(m.ACL)+len(have.ACL) > 0 { // the group's bits are those of an ACL's mask, and come and go with it
+			w.Mode = w.Mode&^0o070 | m.Mode&0o070
+		}
+	}
+	if only&snapshot.FieldMode != 0 {
+		w.Mode = m.Mode
+	}
+	if only&snapshot.FieldCaps != 0 {
+		w.Caps = m.Caps
+	}
+	w.ACL = w.ACL.WithMode(w.Mode)
+	if kind == rightful.KindDir {
+		return rc
+	}
+	const setID = rightful.ModeSetuid | rightful.ModeSetgid
+	chown := w.UID != have.UID || w.GID != have.GID
+	if !same {
+		w.Mode &^= setID &^ have.Mode
+	}
+	if chown && only&snapshot.FieldMode == 0 || !same && chown {
+		w.Mode &^= setID // privilege never crosses an owner change
+	}
+	if chown && only&snapshot.FieldCaps == 0 {
+		w.Caps = nil
+	}
+	if same {
+		rc.content = was.Content
+	}
+	return rc
+}
+
+// better finds the newest recorded state of an entry that satisfies its rule.
+func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, id rightful.EntryID) (recalled, bool) {
+	if j.records == nil {
+		return recalled{}, false
+	}
+	for _, rec := range j.records.list {
+		was, same, err := j.recall(rec, p, kind, id)
+		if err != nil {
+			rec.err = err
+			continue // it was noted
+		}
+		if was == nil {
+			continue
+		}
+		rc := j.asRecorded(was, same, kind, have, snapshot.FieldAll)
+		if !rc.want.Equal(have) && rc.note == "" && rule.Judge(rc.want, kind, j.c.Exact).OK {
+			rc.source = rec.snap.ID
+			return rc, true
+		}
+	}
+	return recalled{}, false
+}
+
+// judgeRecorded says what is thought of an entry when it is to be as recorded.
+func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) opinion {
+	op := opinion{after: have, rule: rule}
+	rs := j.records
+	rec := rs.list[0]
+	was, same, err := j.recall(rec, p, kind, id)
+	switch {
+	case err != nil:
+		j.failed = err
+		return op
+	case was == nil:
+		if rs.truth.covers(p) {
+			j.aside(&j.r.New, p, "it was not there when snapshot "+rec.snap.ID+" was taken: left as it is")
+		}
+		return op
+	}
+	rs.met[was.Number/64] |= 1 << (was.Number % 64)
+	if !rs.truth.covers(p) {
+		return op
+	}
+	only := rs.truth.Only
+	if only == 0 {
+		only = snapshot.FieldAll
+	}
+	rc := j.asRecorded(was, same, kind, have, only)
+	if rc.want.Equal(have) && rc.note == "" {
+		return op
+	}
+	rc.source = rec.snap.ID
+	op.recalled = &rc
+	op.want, op.note = &rc.want, rc.note
+	op.problem, op.open = difference(have, rc.want, was.Meta)
+	if rc.want.Equal(have) {
+		op.want = nil
+		return op
+	}
+	return j.permit(lv, p, kind, have, immutable, op)
+}
+
+// difference names how a state differs from the one that is wanted, and whether it gives anybody more. Where nothing can
+// be done about it, from what was recorded.
+func difference(have, want, recorded rightful.Meta) (p rightful.Problem, open bool) {
+	if want.Equal(have) {
+		want = recorded
+	}
+	open = rightful.Gains(want, have, 7)
+	switch {
+	case have.UID != want.UID:
+		return WrongOwner, open
+	case have.GID != want.GID:
+		return WrongGroup, open
+	case !have.ACL.Equal(want.ACL) || !have.Default.Equal(want.Default):
+		return WrongACL, open
+	case string(have.Caps) != string(want.Caps):
+		return WrongCaps, open
+	case have.Mode&^want.Mode != 0:
+		return TooOpen, open
+	}
+	return TooClosed, open
+}
+
+func (t *Truth) covers(p string) bool { return t.Below == "" || beneath(p, t.Below) }
+
+// maxAside bounds the notes about entries that came or went; all are counted.
+const maxAside = 1000
+
+func (j *job) aside(n *int, p, text string) {
+	if *n++; *n <= maxAside {
+		j.note(p, text)
+	}
+}
+
+// missing counts what is recorded and was not met any more.
+func (j *job) missing() error {
+	if !j.restoring() {
+		return nil
+	}
+	rs := j.records
+	r := rs.list[0].r
+	for e, err := range r.All() {
+		if err != nil {
+			return fmt.Errorf("read snapshot %q: %w", rs.list[0].snap.ID, err)
+		}
+		if rs.met[e.Number/64]&(1<<(e.Number%64)) != 0 {
+			continue
+		}
+		p := e.Path(r.BaseOf(e))
+		if rs.truth.covers(p) && !rs.unseen(p) {
+			j.aside(&j.r.Gone, p, "it is gone since snapshot "+rs.list[0].snap.ID+" was taken")
+		}
+	}
+	return nil
+}
+
+// blind notes that the walk sees nothing of a path and of what lies beneath it.
+func (j *job) blind(p string) {
+	if j.records != nil {
+		j.records.blind = append(j.records.blind, p)
+	}
+}
+
+func (rs *records) unseen(p string) bool {
+	for _, b := range rs.blind {
+		if beneath(p, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// ErrNotRecorded says that an account is not in the snapshot that it is to be restored from.
+var ErrNotRecorded = errors.New("the snapshot does not hold it")

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -22,6 +21,8 @@ type Truth struct {
 	// For Restore: the fields that are put back, 0 for all, and the absolute path at or below which, "" for everywhere.
 	Only  snapshot.Fields
 	Below string
+	// Strict: what no record shows as right is left as it is, instead of going to what the rule wants.
+	Strict bool
 }
 
 // maxRecords bounds how many different records of one account are asked about an entry.
@@ -59,6 +60,9 @@ func (j *job) openRecords() error {
 		rs.list = append(rs.list, &record{snap: sn})
 	}
 	if len(rs.list) == 0 {
+		if t.Restore {
+			return fmt.Errorf("restore account %q: %w", j.a.Name, snapshot.ErrNotTaken)
+		}
 		return nil
 	}
 	j.records = rs
@@ -343,6 +347,3 @@ func (rs *records) unseen(p string) bool {
 	}
 	return false
 }
-
-// ErrNotRecorded says that an account is not in the snapshot that it is to be restored from.
-var ErrNotRecorded = errors.New("the snapshot does not hold it")

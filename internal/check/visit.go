@@ -76,6 +76,9 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	if rc, ok := j.better(p, rule, kind, have, id); ok {
 		op.recalled, op.want, op.note = &rc, &rc.want, ""
 		want = rc.want
+	} else if j.c.Truth != nil && j.c.Truth.Strict {
+		op.want, op.note = nil, "no snapshot shows it as its rule accepts it"
+		return op
 	}
 	// What harms somebody is no habit of the server's, whatever the rule's standing is.
 	if name := rule.String(); j.c.Distrust[name] && !j.harms(lv, p, rule, kind, have) {

@@ -57,6 +57,7 @@ var verbs = []func(*app) *cobra.Command{
 	newRuns,
 	newDemo,
 	newPolicy,
+	newSnapshot,
 	newVersion,
 	newCompletion,
 }

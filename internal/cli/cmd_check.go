@@ -22,11 +22,15 @@ import (
 type checkFlags struct {
 	exact  bool
 	accept []string
+	truth  string // "" is best
+	at     string
 }
 
 func (f *checkFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.exact, "exact", false, "ask for the panel's own mode of everything, not only for what is needed")
 	fs.StringArrayVar(&f.accept, "accept", nil, "take a named `RISK` that a finding names, such as root-owned:alice (repeatable)")
+	fs.StringVar(&f.truth, "truth", truthBest, "repair to what `TRUTH` says: policy, snapshot, or best (a snapshot where it satisfies the rule)")
+	fs.StringVar(&f.at, "at", "", "believe only snapshots before this `TIME` (or so long ago, as 2h)")
 }
 
 func newCheck(a *app) *cobra.Command {
@@ -113,7 +117,10 @@ func (a *app) fillChecking(c *checking, args []string, f checkFlags) (err error)
 	if c.opts.Overrides, err = overrides(c.s); err != nil {
 		return fail(exitCannot, err)
 	}
-	c.opts.Accept, err = a.risks(c.ps, f.accept)
+	if c.opts.Accept, err = a.risks(c.ps, f.accept); err != nil {
+		return err
+	}
+	c.opts.Truth, err = a.truth(c.s, f)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"rightful"
 	"rightful/internal/check"
@@ -54,15 +55,20 @@ crosses a mount below a home, and never carries out a plan that is predicted to 
 			exitTakenBack: "verification failed: what got worse was taken back",
 		},
 		flags: func(fs *pflag.FlagSet) {
-			fs.BoolVar(&f.dryRun, "dry-run", false, "save the plan and show it; change nothing")
-			addWait(fs, &f.wait)
-			fs.StringVar(&f.canary, "canary", "", "change this `ACCOUNT` first")
-			fs.IntVar(&f.maxChanges, "max-changes", 0, "refuse a plan of more than `N` changes (0: any)")
+			f.addRun(fs)
 			f.add(fs)
 		},
 		complete: a.completeAccounts,
 		run:      func(ctx context.Context, args []string) error { return a.fix(ctx, args, f) },
 	})
+}
+
+// addRun adds the flags of a verb that makes a plan and carries it out.
+func (f *fixFlags) addRun(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.dryRun, "dry-run", false, "save the plan and show it; change nothing")
+	addWait(fs, &f.wait)
+	fs.StringVar(&f.canary, "canary", "", "change this `ACCOUNT` first")
+	fs.IntVar(&f.maxChanges, "max-changes", 0, "refuse a plan of more than `N` changes (0: any)")
 }
 
 func addWait(fs *pflag.FlagSet, wait *bool) {
@@ -128,6 +134,11 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	if err := w.someLeft(); err != nil {
 		return err
 	}
+	return a.repair(ctx, w, f, "fix")
+}
+
+// repair makes a plan of what is to be changed, and carries it out.
+func (a *app) repair(ctx context.Context, w *writing, f fixFlags, verb string) error {
 	if f.maxChanges < 0 {
 		return fail(exitUsage, fmt.Errorf("read --max-changes %d: not a number of changes", f.maxChanges), a.cmd+" --help")
 	}
@@ -141,7 +152,7 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 			return err
 		}
 	}
-	t, id, left, err := a.planFix(ctx, w, f)
+	t, id, left, err := a.planRepair(ctx, w, verb)
 	if err != nil {
 		return err
 	}
@@ -181,11 +192,11 @@ func (a *app) fix(ctx context.Context, args []string, f fixFlags) error {
 	return exitWith(code)
 }
 
-// planFix checks and writes the plan. The ID is empty where there is nothing to change; left counts the findings that
+// planRepair checks and writes the plan. The ID is empty where there is nothing to change; left counts the findings that
 // no change is planned for. A rule that most of the server disagrees with is not applied: only the whole walk shows it, so
 // the plan is then made again without it.
-func (a *app) planFix(ctx context.Context, c *writing, f fixFlags) (t *tally, id string, left int, err error) {
-	d := &draft{h: repair.PlanHeader{Verb: "fix", By: a.by(), Command: a.commandLine()}}
+func (a *app) planRepair(ctx context.Context, c *writing, verb string) (t *tally, id string, left int, err error) {
+	d := &draft{h: repair.PlanHeader{Verb: verb, By: a.by(), Command: a.commandLine()}}
 	for _, x := range c.opts.Accept {
 		d.h.Accept = append(d.h.Accept, x.String())
 	}
@@ -231,11 +242,12 @@ type draft struct {
 	worse  []rightful.Verdict
 	left   int
 	census check.Census
+	recent recent
 }
 
 // draw walks all accounts and writes the plan, up to its commit.
 func (a *app) draw(ctx context.Context, c *writing, d *draft) (err error) {
-	d.t, d.worse, d.left, d.census = newTally(), nil, 0, check.Census{}
+	d.t, d.worse, d.left, d.census, d.recent = newTally(), nil, 0, check.Census{}, recent{}
 	if d.w, err = c.st.NewPlan(d.h); err != nil {
 		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
 	}
@@ -243,6 +255,11 @@ func (a *app) draw(ctx context.Context, c *writing, d *draft) (err error) {
 	defer p.End()
 	c.opts.Walked = func(n int) { p.Add(int64(n)) }
 	err = check.Run(ctx, c.opts, func(r *check.Report) error {
+		if c.opts.Truth != nil && c.opts.Truth.Restore {
+			a.restored(r)
+		} else {
+			d.recent.add(r)
+		}
 		d.t.add(r)
 		d.census.Add(r)
 		d.worse = append(d.worse, r.Worse()...)
@@ -257,7 +274,47 @@ func (a *app) draw(ctx context.Context, c *writing, d *draft) (err error) {
 		d.w.Discard()
 		return a.runError(ctx, err)
 	}
+	if id, since := d.recent.late(c.opts.Truth); id != "" {
+		a.warn("snapshot %s was taken after the first of these entries changed (%s): it may show the damage; to go by older ones: --at '%s'",
+			id, since.Format(timeForm), since.Format(timeForm))
+	}
 	return nil
+}
+
+const timeForm = "2006-01-02 15:04:05"
+
+// recent tells whether a snapshot that changes come from may be younger than the damage.
+type recent struct {
+	sources map[string]bool
+	first   int64 // ns since 1970
+}
+
+func (x *recent) add(r *check.Report) {
+	if r.First != 0 && (x.first == 0 || r.First < x.first) {
+		x.first = r.First
+	}
+	for i := range r.Findings {
+		if s := r.Findings[i].Source; s != "" && !x.sources[s] {
+			if x.sources == nil {
+				x.sources = map[string]bool{}
+			}
+			x.sources[s] = true
+		}
+	}
+}
+
+// late gives the newest snapshot that came after the first change, and when that was.
+func (x *recent) late(t *check.Truth) (id string, since time.Time) {
+	since = time.Unix(0, x.first)
+	if t == nil || x.first == 0 {
+		return "", since
+	}
+	for _, sn := range t.Snapshots {
+		if x.sources[sn.ID] && sn.Ended.After(since) {
+			return sn.ID, since
+		}
+	}
+	return "", since
 }
 
 // writeAccount adds one report to a plan.

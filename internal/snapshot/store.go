@@ -118,11 +118,12 @@ func (s *Store) lock(how int, wait bool) (*os.File, error) {
 
 // A Taking is a snapshot that is being written. Its methods may be called from several goroutines.
 type Taking struct {
-	s    *Store
-	lock *os.File
-	zstd *zstd.Encoder
-	mu   sync.Mutex
-	snap Snapshot
+	s     *Store
+	lock  *os.File
+	zstd  *zstd.Encoder
+	mu    sync.Mutex
+	snap  Snapshot
+	fresh int64 // bytes of account files that nobody had recorded before
 }
 
 // Create begins a snapshot; header needs By, Command, and what is known of the source.
@@ -168,6 +169,8 @@ func (t *Taking) keep(w *Writer) error {
 		t.s.dir.Remove(w.f.Name())
 	} else if err := state.Keep(w.f, path); err != nil {
 		return err
+	} else {
+		t.fresh += w.account.Bytes
 	}
 	t.snap.Accounts = append(t.snap.Accounts, w.account)
 	return nil
@@ -303,24 +306,30 @@ func (s *Store) Get(id string) (*Snapshot, error) {
 
 // List gives all snapshots, newest first. One that cannot be read is left out, with an error that names it beside the
 // others.
-func (s *Store) List() ([]*Snapshot, error) {
+func (s *Store) List() ([]*Snapshot, error) { return s.Newest(time.Time{}, -1) }
+
+// Newest is List for the n newest at most (less than 0: all); with at set, of those that had ended by then.
+func (s *Store) Newest(at time.Time, n int) ([]*Snapshot, error) {
 	names, err := s.dir.List(snapshotsDir)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	var out []*Snapshot
 	var errs []error
-	for _, n := range slices.Backward(names) {
-		id, ok := strings.CutSuffix(n.Name(), snapshotExt)
+	for _, name := range slices.Backward(names) { // names sort by time
+		id, ok := strings.CutSuffix(name.Name(), snapshotExt)
 		if !ok || !state.ValidID(id) {
 			continue
+		}
+		if len(out) == n {
+			break
 		}
 		sn, err := s.Get(id)
 		if err != nil {
 			errs = append(errs, err)
-			continue
+		} else if at.IsZero() || !sn.Ended.After(at) {
+			out = append(out, sn)
 		}
-		out = append(out, sn)
 	}
 	slices.SortStableFunc(out, func(a, b *Snapshot) int { return b.Created.Compare(a.Created) })
 	return out, errors.Join(errs...)
@@ -343,12 +352,9 @@ func (s *Store) Find(name string, at time.Time) (*Snapshot, error) {
 	if state.ValidID(name) && at.IsZero() {
 		return s.Get(name)
 	}
-	all, err := s.List()
+	all, err := s.Newest(at, -1)
 	var found []*Snapshot
 	for _, sn := range all {
-		if !at.IsZero() && sn.Ended.After(at) {
-			continue
-		}
 		if name == "latest" {
 			return sn, nil
 		}
@@ -396,4 +402,20 @@ func (s *Store) open(hash string) (*Reader, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// Fresh gives the bytes of what no snapshot had recorded before.
+func (t *Taking) Fresh() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fresh
+}
+
+// Snapshot gives what was recorded so far, to be read before it is committed or instead.
+func (t *Taking) Snapshot() *Snapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sn := t.snap
+	sn.Accounts = slices.SortedFunc(slices.Values(sn.Accounts), func(a, b Account) int { return strings.Compare(a.Account, b.Account) })
+	return &sn
 }

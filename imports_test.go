@@ -37,7 +37,7 @@ var permitted = map[string]struct {
 	"internal/cli": {
 		[]string{
 			".", "internal/tree", "internal/panel", "internal/policy", "internal/web", "internal/check", "internal/repair",
-			"internal/config", "internal/term", "internal/hostbox",
+			"internal/config", "internal/term", "internal/hostbox", "internal/snapshot",
 		},
 		"the command line joins everything, and changes nothing but through repair",
 	},

@@ -144,6 +144,9 @@ func (a *app) explainText(x *check.Explanation) {
 			a.out.printf(": %s", a.names().diff(f.Have, *f.Want))
 		}
 		a.out.printf("\n")
+		if f.Source != "" {
+			a.out.printf("  as snapshot %s recorded it, which the rule accepts\n", f.Source)
+		}
 		if f.Note != "" {
 			a.out.printf("  %s\n", term.Line(f.Note))
 		}

@@ -27,7 +27,7 @@ fix prefers to a rule's own idea, and what restore goes back to. It takes some b
 account that did not change.
 
 A snapshot is named by its ID, the beginning of one, or latest.`,
-		never: "It holds no contents: what is deleted or overwritten cannot come back from it.",
+		never: "It never holds contents: what is deleted or overwritten cannot come back from it.",
 		examples: `
 			# now, of everything
 			rightful snapshot take

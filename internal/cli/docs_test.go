@@ -87,7 +87,10 @@ func pretty(s string, ids map[string]string) string {
 		return ids[id]
 	})
 	s = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`).ReplaceAllString(s, "2026-11-22T09:31:00Z")
-	s = regexp.MustCompile(`"line":\d+`).ReplaceAllString(s, `"line":96`) // rule files change more often than their form
+	s = regexp.MustCompile(`"line":\d+`).ReplaceAllString(s, `"line":96`)                                  // rule files change more often than their form
+	s = regexp.MustCompile(`"entries":(\d+),"bytes":\d+`).ReplaceAllString(s, `"entries":$1,"bytes":1437`) // with inodes and times
+	s = regexp.MustCompile(`"new_bytes":\d+`).ReplaceAllString(s, `"new_bytes":1437`)
+	s = regexp.MustCompile(`"inode":\d+`).ReplaceAllString(s, `"inode":131075`)
 	return regexp.MustCompile(`"seconds":[\d.e-]+`).ReplaceAllString(s, `"seconds":0.11`)
 }
 
@@ -133,10 +136,13 @@ func TestTheJSONPageDescribesEveryFieldOfItsExamples(t *testing.T) {
 			kind := v["kind"].(string)
 			delete(v, "kind")
 			about, ok := kinds[kind]
-			if verb == "rightful explain" && kind == "finding" {
-				about = verbs["rightful check"]["finding"]
-			} else if verb == "rightful runs" && kind == "run" {
-				about = verbs["rightful fix, plan apply, undo, resume"]["run"]
+			if made := verbs["rightful plan show, rightful fix --dry-run"][kind]; verb == "rightful snapshot" && kind != "summary" && made != "" {
+				about, ok = made, true
+			}
+			if verb != "rightful check" && kind == "finding" {
+				about, ok = verbs["rightful check"]["finding"], true
+			} else if verb != "rightful fix, plan apply, undo, resume" && kind == "run" {
+				about, ok = verbs["rightful fix, plan apply, undo, resume"]["run"], true
 			} else if kind == "match" {
 				about += kinds["rule"]
 			}

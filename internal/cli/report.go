@@ -207,14 +207,25 @@ func (x *textReporter) distrusted(f *rightful.Finding) {
 		"        to apply it all the same: "+x.a.again("fix", "--accept="+f.Accept))
 }
 
+// decidedBy says what a finding comes from: a rule, a snapshot, or a rule and a snapshot that satisfies it.
+func decidedBy(f *rightful.Finding) string {
+	switch {
+	case f.Source == "":
+		return f.Rule
+	case f.Rule == "":
+		return "snapshot " + f.Source
+	}
+	return f.Rule + ", as in snapshot " + f.Source
+}
+
 // findingLines is one finding for a person.
 func (a *app) findingLines(f *rightful.Finding) []string {
 	line := fmt.Sprintf("%-7s %s  %s", f.Effect, f.Problem, term.Quote(f.Path))
 	if f.Want != nil {
 		line += "  " + a.names().diff(f.Have, *f.Want)
 	}
-	if f.Rule != "" {
-		line += "  [" + f.Rule + "]"
+	if by := decidedBy(f); by != "" {
+		line += "  [" + by + "]"
 	}
 	lines := []string{line}
 	if f.Note != "" {

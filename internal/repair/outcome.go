@@ -163,6 +163,14 @@ func (o *outcomeWriter) result(ph phase, seq int, r result) error {
 
 // begin announces a batch of changes by their numbers and returns when that is on disk. Only then may they be made.
 func (o *outcomeWriter) begin(ph phase, seqs []int) error {
+	if err := o.announce(ph, seqs); err != nil {
+		return err
+	}
+	return o.sync()
+}
+
+// announce is begin without waiting.
+func (o *outcomeWriter) announce(ph phase, seqs []int) error {
 	var e state.Packer
 	e.Byte(byte(ph))
 	last := 0
@@ -171,12 +179,8 @@ func (o *outcomeWriter) begin(ph phase, seqs []int) error {
 		last = s
 	}
 	o.mu.Lock()
-	err := o.w.put(recBegin, e.B)
-	o.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return o.sync()
+	defer o.mu.Unlock()
+	return o.w.put(recBegin, e.B)
 }
 
 // sync returns when everything appended so far is on disk. A failed sync is final: it is never tried again, because

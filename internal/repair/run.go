@@ -118,6 +118,11 @@ func (s *State) Apply(ctx context.Context, p *Plan, o Options) (*rightful.Run, e
 
 // Resume finishes a run that was cut short. The lock must be held.
 func (s *State) Resume(ctx context.Context, id string, o Options) (*rightful.Run, error) {
+	if g, err := s.PendingGuard(id); err != nil {
+		return nil, err
+	} else if g != nil {
+		return nil, fmt.Errorf("resume run %q: %w", id, ErrGuarded)
+	}
 	prior, err := s.readOutcome(id, nil)
 	if err != nil {
 		return nil, err

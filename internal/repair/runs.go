@@ -20,9 +20,18 @@ func (s *State) Runs() ([]rightful.Run, error) {
 	var runs []rightful.Run
 	var errs []error
 	busy := s.busy()
+	pending, err := s.PendingGuards()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	guarded := map[string]bool{}
+	for i := range pending {
+		guarded[pending[i].Run] = true
+		runs = append(runs, pending[i].run(busy))
+	}
 	for _, n := range names {
 		id, ok := strings.CutSuffix(n.Name(), ".outcome")
-		if !ok || !state.ValidID(id) {
+		if !ok || !state.ValidID(id) || guarded[id] {
 			continue
 		}
 		o, err := s.readOutcome(id, nil)
@@ -87,6 +96,12 @@ type Item struct {
 
 // Run tells about one run, with every entry that was skipped, failed, or went otherwise than planned.
 func (s *State) Run(id string) (*rightful.Run, []Item, error) {
+	if g, err := s.PendingGuard(id); err != nil {
+		return nil, nil, err
+	} else if g != nil {
+		run := g.run(s.busy())
+		return &run, nil, nil
+	}
 	why := map[int]result{}
 	o, err := s.readOutcome(id, func(seq int, ph phase, r result) { why[seq] = r })
 	if err != nil {

@@ -342,6 +342,9 @@ func (s *State) Newest() (string, error) {
 		return "", err
 	}
 	for _, r := range runs {
+		if r.Verb == VerbGuard && r.State == rightful.RunInterrupted {
+			return r.ID, nil
+		}
 		if r.Verb != VerbUndo && !r.Undone && r.State != rightful.RunRunning && r.State != rightful.RunTakenBack && r.Changed+r.Failed+r.InDoubt > 0 {
 			return r.ID, nil
 		}

@@ -278,8 +278,8 @@ var guarded = []struct {
 	},
 	{
 		regexp.MustCompile(`^(os|unix|syscall)\.(Rename|Renameat|Renameat2|Remove|RemoveAll|Unlink|Unlinkat|Mkdir|MkdirAll|MkdirTemp|Mkdirat|Mknod|Symlink|Symlinkat|Link|Linkat|WriteFile|Create|CreateTemp|Truncate|Ftruncate|CopyFS|OpenRoot|Chtimes|Utimensat|Utimes)$`),
-		[]string{"internal/state", "internal/tree/treetest", "internal/hostbox", "internal/tools/mkman", "internal/tools/bench"},
-		"the product writes to its state directory only, and one package does",
+		[]string{"internal/state", "internal/wrapper", "internal/tree/treetest", "internal/hostbox", "internal/tools/mkman", "internal/tools/bench"},
+		"the product writes to its state directory only, and one package does; another puts guard before a program",
 	},
 	{
 		regexp.MustCompile(`^(filepath\.(Walk|WalkDir|Glob|EvalSymlinks)|os\.(ReadDir|DirFS))$`),
@@ -288,7 +288,7 @@ var guarded = []struct {
 	},
 	{
 		regexp.MustCompile(`^os\.(Readlink|Stat|Lstat)$`),
-		[]string{"internal/state", "internal/tree/treetest", "internal/hostbox", "internal/web", "internal/panel"},
+		[]string{"internal/state", "internal/wrapper", "internal/tree/treetest", "internal/hostbox", "internal/web", "internal/panel"},
 		"customers' trees are read through internal/tree; web and panel look at processes in /proc",
 	},
 	{regexp.MustCompile(`^os\.Exit$`), []string{"cmd/rightful", "internal/tools/testsum", "internal/tools/mkman", "internal/tools/bench"}, "only main ends the process"},

@@ -58,6 +58,7 @@ var verbs = []func(*app) *cobra.Command{
 	newDemo,
 	newPolicy,
 	newSnapshot,
+	newGuard,
 	newVersion,
 	newCompletion,
 }

@@ -74,6 +74,19 @@ func exactlyOne(what string) cobra.PositionalArgs {
 	}
 }
 
+// between takes no fewer and no more arguments, the first of which is what; no most means any number.
+func between(least, most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < least {
+			return fmt.Errorf("%d arguments where %s is needed", len(args), what)
+		}
+		if most > 0 && len(args) > most {
+			return fmt.Errorf("unexpected argument %q", args[most])
+		}
+		return nil
+	}
+}
+
 func (a *app) planShow(id string) error {
 	if err := a.needRoot(); err != nil {
 		return err

@@ -46,6 +46,9 @@ func (a *app) resume(ctx context.Context, args []string) error {
 	if err != nil {
 		return a.noRun("resume", err)
 	}
+	if run.Verb == repair.VerbGuard {
+		return fail(exitCannot, fmt.Errorf("resume run %q: %w; nothing was changed", id, repair.ErrGuarded), a.again("undo", id))
+	}
 	p, err := w.st.OpenPlan(run.Plan)
 	if err != nil {
 		return a.planError(err)
@@ -73,7 +76,7 @@ func (a *app) resume(ctx context.Context, args []string) error {
 func (a *app) newestCutShort(st *repair.State) (string, error) {
 	runs, err := st.Runs()
 	for _, r := range runs {
-		if (r.State == rightful.RunInterrupted || r.State == rightful.RunFailed) && !r.Undone {
+		if (r.State == rightful.RunInterrupted || r.State == rightful.RunFailed) && !r.Undone && r.Verb != repair.VerbGuard {
 			return r.ID, nil
 		}
 	}

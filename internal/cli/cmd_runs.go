@@ -89,7 +89,11 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		a.out.emit("summary", runSummary{run.Changed, run.Skipped, run.Failed})
 	} else {
 		a.out.printf("%s by %s, %s\n", term.Line(run.Command), term.Line(run.By), run.Started.Local().Format("2006-01-02 15:04:05"))
-		a.printRun(run, live)
+		if run.Plan != "" {
+			a.printRun(run, live)
+		} else {
+			a.out.printf("run %s %s: %s\n", run.ID, run.State, run.Reason)
+		}
 		if run.InDoubt > 0 {
 			a.out.printf("%s in doubt: announced when the run was cut off\n", counted(run.InDoubt, "change is", "changes are"))
 		}
@@ -99,7 +103,11 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		if run.Undone {
 			a.out.printf("undone\n")
 		} else if run.State == rightful.RunInterrupted || run.State == rightful.RunFailed {
-			a.note("hint: %s", a.again("resume", id))
+			verb := "resume"
+			if run.Verb == repair.VerbGuard {
+				verb = "undo"
+			}
+			a.note("hint: %s", a.again(verb, id))
 		}
 	}
 	if err != nil {

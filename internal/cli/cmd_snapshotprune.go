@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"rightful"
+	"rightful/internal/repair"
 	"rightful/internal/snapshot"
 	"rightful/internal/term"
+	"rightful/internal/tree"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -76,9 +78,16 @@ func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bo
 	defer s.Close()
 	all, unread := st.List()
 	keep := p.Keep(all, time.Local)
+	needed, err := a.neededByGuards(s)
+	if err != nil {
+		return err
+	}
 	var remove []string
 	table := term.Table{Head: []string{"snapshot", "taken", "tag", "keep"}}
 	for i, sn := range all {
+		if needed[sn.ID] {
+			keep[i] = append(keep[i], repair.VerbGuard)
+		}
 		why := strings.Join(keep[i], ", ")
 		if len(keep[i]) == 0 {
 			remove = append(remove, sn.ID)
@@ -116,4 +125,21 @@ func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bo
 		return fail(exitFindings, unread)
 	}
 	return nil
+}
+
+// neededByGuards gives the snapshots by which it is yet to be found out what a guarded command did.
+func (a *app) neededByGuards(s *tree.Server) (map[string]bool, error) {
+	st, err := repair.OpenState(a.cfg.State, s)
+	if err != nil {
+		return nil, fail(exitCannot, err, "--state DIR")
+	}
+	pending, err := st.PendingGuards()
+	if err != nil {
+		return nil, fail(exitCannot, fmt.Errorf("%w; nothing was removed", err))
+	}
+	needed := map[string]bool{}
+	for _, g := range pending {
+		needed[g.Snapshot] = true
+	}
+	return needed, nil
 }

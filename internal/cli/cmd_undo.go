@@ -51,6 +51,14 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	} else if id, err = w.st.Newest(); err != nil {
 		return a.noRun("undo", err)
 	}
+	if g, err := w.st.PendingGuard(id); err != nil {
+		return fail(exitCannot, err)
+	} else if g != nil {
+		a.note("run %s was cut short: finding out what the command changed", id)
+		if _, err := a.settleGuard(ctx, w, g, "how the command ended is not known: the watch was cut short", nil); err != nil {
+			return err
+		}
+	}
 	run, _, err := w.st.Run(id)
 	if err != nil {
 		return a.noRun("undo", err)

@@ -1,0 +1,123 @@
+// Package wrapper puts a shell script in the place of a program of the administrator's, which from then on runs it guarded,
+// and takes it away again.
+//
+// It promises that the program can be run at every moment, guarded or not, and that only what root alone can write is
+// touched: whoever could change the program, or a directory on the way to it, could have root run anything.
+//
+// It refuses customers' files, and whatever is not a program.
+package wrapper
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rightful"
+	"rightful/internal/state"
+	"rightful/internal/tree"
+)
+
+const (
+	mark   = "# rightful guard: this file stands before the program beside it; remove it by: rightful guard --remove"
+	suffix = ".unguarded" // of the program itself, which lies beside the script
+)
+
+// The errors that callers act on.
+var (
+	ErrWrapped   = errors.New("it is guarded already")
+	ErrUnwrapped = errors.New("it is not guarded")
+)
+
+// Install moves a program aside and puts a script in its place that runs it by guard, a command line of this program's up
+// to the dashes.
+func Install(s *tree.Server, path, guard string) error {
+	at, st, err := program(s, path)
+	if err != nil {
+		return fmt.Errorf("guard program %q: %w", path, err)
+	}
+	aside := at + suffix
+	switch b, err := os.ReadFile(at); {
+	case err != nil:
+		return fmt.Errorf("guard program %q: %w", path, state.Cause(err))
+	case isWrapper(b):
+		return fmt.Errorf("guard program %q: %w", path, ErrWrapped)
+	}
+	if _, err := os.Lstat(aside); err == nil {
+		return fmt.Errorf("guard program %q: %q is there already", path, filepath.Base(aside))
+	}
+	inside := path + suffix // as the server sees it
+	text := fmt.Sprintf("#!/bin/sh\n%s %s\nexec %s -- '%s' \"$@\"\n", mark, path, guard, strings.ReplaceAll(inside, "'", `'\''`))
+	f, err := state.Temp(filepath.Dir(at))
+	if err != nil {
+		return fmt.Errorf("guard program %q: %w", path, state.Cause(err))
+	}
+	// The program keeps a name at every moment: first a second one, then the wrapper takes the first.
+	if _, err = f.WriteString(text); err == nil {
+		err = f.Chmod(os.FileMode(st.Mode & rightful.ModePerm))
+	}
+	if err == nil {
+		err = os.Link(at, aside)
+	}
+	if err == nil {
+		if err = state.Keep(f, at); err != nil {
+			os.Remove(aside)
+		}
+	}
+	if err != nil {
+		state.Drop(f)
+		return fmt.Errorf("guard program %q: %w", path, state.Cause(err))
+	}
+	return f.Close()
+}
+
+// Remove puts a program back in the place of its script.
+func Remove(s *tree.Server, path string) error {
+	at, _, err := program(s, path)
+	if err != nil {
+		return fmt.Errorf("release program %q: %w", path, err)
+	}
+	b, err := os.ReadFile(at)
+	if err == nil && !isWrapper(b) {
+		err = ErrUnwrapped
+	}
+	if err == nil {
+		err = os.Rename(at+suffix, at)
+	}
+	if err == nil {
+		err = state.SyncDir(filepath.Dir(at))
+	}
+	if err != nil {
+		var le *os.LinkError
+		if errors.As(err, &le) {
+			err = le.Err
+		}
+		return fmt.Errorf("release program %q: %w", path, state.Cause(err))
+	}
+	return nil
+}
+
+func isWrapper(b []byte) bool { return bytes.HasPrefix(b, []byte("#!/bin/sh\n"+mark)) }
+
+// program finds a program of the administrator's, and where it lies in our own file system.
+func program(s *tree.Server, path string) (at string, st tree.Stat, err error) {
+	if !filepath.IsAbs(path) {
+		return "", st, errors.New("not an absolute path")
+	}
+	chain, err := s.Trace(path)
+	if err != nil {
+		return "", st, err
+	}
+	for _, c := range chain {
+		if c.Stat.UID != 0 || c.Stat.Kind != rightful.KindSymlink && c.Meta.Mode&0o022 != 0 && c.Meta.Mode&rightful.ModeSticky == 0 {
+			return "", st, fmt.Errorf("%q is not root's alone", c.Path)
+		}
+	}
+	last := chain[len(chain)-1]
+	if last.Stat.Kind != rightful.KindFile || last.Stat.Mode&0o100 == 0 {
+		return "", st, errors.New("it is no program")
+	}
+	return filepath.Join(s.Dir(), last.Path), last.Stat, nil
+}

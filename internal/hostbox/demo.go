@@ -170,7 +170,27 @@ func (d *demo) story(ctx context.Context) error {
 	if err := d.expectAll(ctx, http.StatusOK); err != nil {
 		return err
 	}
-	return d.expectListing(ctx, "after the second undo", repaired)
+	if err := d.expectListing(ctx, "after the second undo", repaired); err != nil {
+		return err
+	}
+	return d.guarded(ctx, repaired)
+}
+
+// guarded is the same day with guard in front of the script.
+func (d *demo) guarded(ctx context.Context, healthy string) error {
+	d.chapter("The second act: the same script, but guarded")
+	if _, err := d.run(ctx, 4, "rightful", "guard", "--", scriptPath); err != nil {
+		return err
+	}
+	if err := d.expectAll(ctx, http.StatusOK); err != nil {
+		return err
+	}
+	if err := d.expectListing(ctx, "after the guarded script", healthy); err != nil {
+		return err
+	}
+	d.say("There is nothing to repair:")
+	_, err := d.run(ctx, 0, "rightful", "check")
+	return err
 }
 
 func (d *demo) chapter(title string) { fmt.Fprintf(d.out, "\n== %s\n", title) }

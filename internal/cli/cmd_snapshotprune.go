@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"rightful"
 	"rightful/internal/repair"
-	"rightful/internal/snapshot"
+	"rightful/internal/state"
 	"rightful/internal/term"
 	"rightful/internal/tree"
 
@@ -18,8 +19,8 @@ import (
 )
 
 func newSnapshotPrune(a *app) *cobra.Command {
-	var p snapshot.Retention
-	dryRun := false
+	var k keepFlags
+	var tags []string
 	return a.command(verb{
 		use:   "prune",
 		short: "remove old snapshots",
@@ -31,25 +32,48 @@ day, week, month or year counts; only such as have one are counted. What several
 		exits: map[int]string{exitFindings: "some snapshot could not be read, and stays with all that is recorded"},
 		args:  noArgs,
 		flags: func(fs *pflag.FlagSet) {
-			for _, k := range []struct {
-				n    *int
-				name string
-				what string
-			}{
-				{&p.Last, "last", "the newest `N`"},
-				{&p.Hourly, "hourly", "the newest of each of `N` hours"},
-				{&p.Daily, "daily", "the newest of each of `N` days"},
-				{&p.Weekly, "weekly", "the newest of each of `N` weeks"},
-				{&p.Monthly, "monthly", "the newest of each of `N` months"},
-				{&p.Yearly, "yearly", "the newest of each of `N` years"},
-			} {
-				fs.IntVar(k.n, "keep-"+k.name, 0, "keep "+k.what)
-			}
-			fs.StringArrayVar(&p.Tags, "keep-tag", nil, "keep all with this `WORD` (repeatable)")
-			fs.BoolVar(&dryRun, "dry-run", false, "say what would be removed; remove nothing")
+			k.add(fs)
+			fs.StringArrayVar(&tags, "keep-tag", nil, "keep all with this `WORD` (repeatable)")
 		},
-		run: func(ctx context.Context, _ []string) error { return a.snapshotPrune(ctx, p, dryRun) },
+		run: func(ctx context.Context, _ []string) error { return a.snapshotPrune(ctx, k, tags) },
 	})
+}
+
+// keepFlags say what a series is pruned to.
+type keepFlags struct {
+	state.Retention
+	dryRun bool
+}
+
+func (k *keepFlags) add(fs *pflag.FlagSet) {
+	for _, x := range []struct {
+		n    *int
+		name string
+		what string
+	}{
+		{&k.Last, "last", "the newest `N`"},
+		{&k.Hourly, "hourly", "the newest of each of `N` hours"},
+		{&k.Daily, "daily", "the newest of each of `N` days"},
+		{&k.Weekly, "weekly", "the newest of each of `N` weeks"},
+		{&k.Monthly, "monthly", "the newest of each of `N` months"},
+		{&k.Yearly, "yearly", "the newest of each of `N` years"},
+	} {
+		fs.IntVar(x.n, "keep-"+x.name, 0, "keep "+x.what)
+	}
+	fs.BoolVar(&k.dryRun, "dry-run", false, "say what would be removed; remove nothing")
+}
+
+// check refuses flags that keep nothing; otherwise: something else says what is kept.
+func (k *keepFlags) check(a *app, otherwise bool) error {
+	for _, n := range []int{k.Last, k.Hourly, k.Daily, k.Weekly, k.Monthly, k.Yearly} {
+		if n < 0 {
+			return fail(exitUsage, fmt.Errorf("read number to keep %d: less than nothing", n), a.cmd+" --help")
+		}
+	}
+	if k.Retention == (state.Retention{}) && !otherwise {
+		return fail(exitUsage, errors.New("prune: nothing says what is kept"), a.cmd+" --keep-daily 7")
+	}
+	return nil
 }
 
 // prunedJSON is one snapshot as prune prints it.
@@ -60,16 +84,9 @@ type prunedJSON struct {
 	Keep     []string  `json:"keep"` // why; empty: it is removed
 }
 
-func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bool) error {
-	nothing := true
-	for _, n := range []int{p.Last, p.Hourly, p.Daily, p.Weekly, p.Monthly, p.Yearly} {
-		if n < 0 {
-			return fail(exitUsage, fmt.Errorf("read number of snapshots %d: less than nothing", n), a.cmd+" --help")
-		}
-		nothing = nothing && n == 0
-	}
-	if nothing && len(p.Tags) == 0 {
-		return fail(exitUsage, errors.New("prune snapshots: nothing says what is kept"), a.again("snapshot", "prune", "--keep-daily", "7"))
+func (a *app) snapshotPrune(ctx context.Context, k keepFlags, tags []string) error {
+	if err := k.check(a, len(tags) > 0); err != nil {
+		return err
 	}
 	s, st, err := a.openStore()
 	if err != nil {
@@ -77,7 +94,11 @@ func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bo
 	}
 	defer s.Close()
 	all, unread := st.List()
-	keep := p.Keep(all, time.Local)
+	times := make([]time.Time, len(all))
+	for i, sn := range all {
+		times[i] = sn.Created
+	}
+	keep := k.Keep(times, time.Local)
 	needed, err := a.neededByGuards(s)
 	if err != nil {
 		return err
@@ -85,6 +106,9 @@ func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bo
 	var remove []string
 	table := term.Table{Head: []string{"snapshot", "taken", "tag", "keep"}}
 	for i, sn := range all {
+		if sn.Tag != "" && slices.Contains(tags, sn.Tag) {
+			keep[i] = append(keep[i], "tag")
+		}
 		if needed[sn.ID] {
 			keep[i] = append(keep[i], repair.VerbGuard)
 		}
@@ -102,7 +126,7 @@ func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bo
 		a.out.printf("%s\n", table.String())
 	}
 	freed := int64(0)
-	if !dryRun && len(remove) > 0 {
+	if !k.dryRun && len(remove) > 0 {
 		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %d?", counted(len(remove), "snapshot", "snapshots"), len(all))); err != nil {
 			return err
 		}
@@ -116,7 +140,7 @@ func (a *app) snapshotPrune(ctx context.Context, p snapshot.Retention, dryRun bo
 			Removed int   `json:"removed"`
 			Freed   int64 `json:"freed"`
 		}{len(all) - len(remove), len(remove), freed})
-	} else if dryRun {
+	} else if k.dryRun {
 		a.out.printf("%d kept, %d would be removed\n", len(all)-len(remove), len(remove))
 	} else {
 		a.out.printf("%d kept, %d removed, %s freed\n", len(all)-len(remove), len(remove), rightful.SizeText(freed))

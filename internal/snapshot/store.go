@@ -97,20 +97,11 @@ func (s *Store) accountPath(h string) string { return s.dir.Join(accountsDir, h+
 
 // lock takes the store's lock, shared or alone. It waits for others only where wait is set.
 func (s *Store) lock(how int, wait bool) (*os.File, error) {
-	f, err := os.OpenFile(s.dir.Join(lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock of snapshots: %w", state.Cause(err))
-	}
 	if !wait {
 		how |= unix.LOCK_NB
 	}
-	for {
-		if err = unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			break
-		}
-	}
+	f, err := s.dir.Flock(lockFile, how)
 	if err != nil {
-		f.Close()
 		return nil, fmt.Errorf("lock snapshots: %w", err)
 	}
 	return f, nil

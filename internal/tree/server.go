@@ -285,7 +285,12 @@ func (s *Server) ReadFile(name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, &Error{Op: "stat", Path: name, Err: err}
 	}
-	if st.Kind != rightful.KindFile {
+	return s.read(fd, st.Kind, name, limit)
+}
+
+// read reads what an O_PATH descriptor stands for, if that is a regular file of at most limit bytes.
+func (s *Server) read(fd int, kind rightful.Kind, name string, limit int64) ([]byte, error) {
+	if kind != rightful.KindFile {
 		return nil, &Error{Op: "read", Path: name, Cause: CauseKind}
 	}
 	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)

@@ -20,6 +20,7 @@ type Stat struct {
 	Mount uint64 // mount id; 0 where the kernel (before 5.8) does not tell it
 	Birth int64  // ns since 1970, 0 where unknown
 	Ctime int64  // ns since 1970
+	Mtime int64  // ns since 1970
 	Attrs uint64 // STATX_ATTR_ bits that are set
 }
 
@@ -52,6 +53,7 @@ func (s *Stat) from(x *unix.Statx_t) {
 		s.Birth = x.Btime.Sec*1e9 + int64(x.Btime.Nsec)
 	}
 	s.Ctime = x.Ctime.Sec*1e9 + int64(x.Ctime.Nsec)
+	s.Mtime = x.Mtime.Sec*1e9 + int64(x.Mtime.Nsec)
 	s.Attrs = x.Attributes & x.Attributes_mask
 }
 

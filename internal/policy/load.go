@@ -24,6 +24,7 @@ type (
 		Panel   string     `toml:"panel"`
 		Maildir string     `toml:"maildir"`
 		Rule    []ruleTOML `toml:"rule"`
+		Vault   vaultTOML  `toml:"vault"`
 	}
 	ruleTOML struct {
 		Name   string    `toml:"name"`
@@ -106,7 +107,7 @@ func ruleLines(text []byte) []int {
 
 // keyLine finds the first line that sets a key: the parser tells which key is unknown, not where.
 func keyLine(text []byte, key string) int {
-	re := regexp.MustCompile(`(^|[\s{,."'])` + regexp.QuoteMeta(key) + `["']?\s*[=\].]`)
+	re := regexp.MustCompile(`(^|[\s[{,."'])` + regexp.QuoteMeta(key) + `["']?\s*[=\].]`)
 	for i, l := range bytes.Split(text, []byte("\n")) {
 		if re.Match(l) {
 			return i + 1
@@ -185,6 +186,9 @@ func (p *Policy) add(file string, text []byte) error {
 	}
 	p.maildir = maildir
 	p.rules = append(p.rules, rules...)
+	if err := p.vault.add(file, &f.Vault, maildir); err != nil {
+		return fail(keyLine(text, "vault"), "vault: %w", err)
+	}
 	comps := 0
 	for _, r := range p.rules {
 		for i := range r.patterns {

@@ -49,8 +49,11 @@ import (
 	"rightful"
 )
 
-//go:embed rules/*.toml
+//go:embed rules/*.toml vault.toml
 var embedded embed.FS
+
+// vaultFile is what every panel's accounts have in the vault.
+const vaultFile = "vault.toml"
 
 // Facts are the conditions that `when` asks for, true or absent. Names that no rule knows are ignored.
 type Facts map[string]bool
@@ -90,6 +93,7 @@ type Policy struct {
 	Panel   string
 	maildir string // relative to the home, "" where the panel has none
 	rules   []*rule
+	vault   Vault
 
 	mu       sync.Mutex
 	automata map[string]*automaton // by the set of rules that apply
@@ -117,6 +121,13 @@ func Load(panel string, overrides fs.FS) (*Policy, error) {
 		return nil, fmt.Errorf("load policy %q: no rules for this panel (there are %s)", panel, strings.Join(Panels(), ", "))
 	}
 	p := &Policy{Panel: panel, automata: map[string]*automaton{}}
+	every, err := fs.ReadFile(embedded, vaultFile)
+	if err != nil {
+		return nil, fmt.Errorf("load policy %q: %w", vaultFile, err)
+	}
+	if err := p.add(vaultFile, every); err != nil {
+		return nil, err
+	}
 	if err := p.add(panel+".toml", text); err != nil {
 		return nil, err
 	}

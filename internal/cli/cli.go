@@ -55,6 +55,7 @@ var verbs = []func(*app) *cobra.Command{
 	newResume,
 	newUndo,
 	newRuns,
+	newVault,
 	newDemo,
 	newPolicy,
 	newSnapshot,

@@ -30,6 +30,12 @@ func (o *output) printf(format string, args ...any) {
 	o.keep(err)
 }
 
+// write passes bytes on as they are, for a program to read.
+func (o *output) write(b []byte) {
+	_, err := o.w.Write(b)
+	o.keep(err)
+}
+
 // flush shows what was printed so far. Main does it at the end; a verb does before it asks or waits.
 func (o *output) flush() { o.keep(o.w.Flush()) }
 

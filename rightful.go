@@ -365,6 +365,22 @@ type Run struct {
 	Otherwise int     `json:"otherwise,omitempty"`
 	Reason    string  `json:"reason,omitempty"`
 	Stages    []Stage `json:"stages"`
+	// Damage lists what of the record cannot be read. All changes that it might have told of are in doubt.
+	Damage []Damage `json:"damage,omitempty"`
+}
+
+// A Damage is a place in the record of a run that cannot be read, though whole records may follow it.
+type Damage struct {
+	At    int64 `json:"at"`    // the first byte
+	Bytes int64 `json:"bytes"` // how many
+	// These count the results of changes that are known from before the place, and from behind it.
+	Before int `json:"before"`
+	After  int `json:"after"`
+}
+
+// String tells a person about it.
+func (d Damage) String() string {
+	return fmt.Sprintf("its record is damaged at byte %d (%d bytes; %d results are known from before it, %d from behind it)", d.At, d.Bytes, d.Before, d.After)
 }
 
 // A Stage is a set of accounts changed and verified together.

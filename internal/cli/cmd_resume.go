@@ -49,6 +49,7 @@ func (a *app) resume(ctx context.Context, args []string) error {
 	if run.Verb == repair.VerbGuard {
 		return fail(exitCannot, fmt.Errorf("resume run %q: %w; nothing was changed", id, repair.ErrGuarded), a.again("undo", id))
 	}
+	a.warnDamage(run)
 	p, err := w.st.OpenPlan(run.Plan)
 	if err != nil {
 		return a.planError(err)

@@ -54,6 +54,9 @@ func (a *app) runs(_ context.Context, args []string) error {
 		if r.Undone {
 			state += ", undone"
 		}
+		if len(r.Damage) > 0 {
+			state += ", damaged"
+		}
 		verb := r.Verb
 		if r.Undoes != "" {
 			verb += " of " + r.Undoes
@@ -94,7 +97,14 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		} else {
 			a.out.printf("run %s %s: %s\n", run.ID, run.State, run.Reason)
 		}
-		if run.InDoubt > 0 {
+		for _, d := range run.Damage {
+			a.out.printf("%s\n", d)
+		}
+		switch {
+		case run.InDoubt == 0:
+		case len(run.Damage) > 0:
+			a.out.printf("%s in doubt: no record tells what became of it\n", counted(run.InDoubt, "change is", "changes are"))
+		default:
 			a.out.printf("%s in doubt: announced when the run was cut off\n", counted(run.InDoubt, "change is", "changes are"))
 		}
 		for _, i := range items {
@@ -114,4 +124,14 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		return fail(exitFindings, err)
 	}
 	return nil
+}
+
+// warnDamage says before a run is taken back or finished that its record is not whole.
+func (a *app) warnDamage(run *rightful.Run) {
+	for _, d := range run.Damage {
+		a.warn("run %s: %s", run.ID, d)
+	}
+	if len(run.Damage) > 0 && run.InDoubt > 0 {
+		a.warn("run %s: every change of which no record tells is looked at as if it were made: %d", run.ID, run.InDoubt)
+	}
 }

@@ -66,6 +66,7 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	if run.Undone {
 		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), a.again("runs"))
 	}
+	a.warnDamage(run)
 	o, end := a.runOptions(w.s, w.ps.Users)
 	defer end()
 	planID, err := w.st.PlanUndo(ctx, id, o, repair.PlanHeader{By: a.by(), Command: a.commandLine()})

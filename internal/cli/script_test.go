@@ -61,6 +61,7 @@ func program() int {
 //	jsonq QUERY [VALUE]  hold one value of the last standard output, or print it (see jsonq)
 //	capture NAME REGEXP  set a variable to the first group that matches in the last output
 //	cutoff FILE KIND     cut an outcome off before its first record of a kind, as a crash could
+//	damage FILE KIND     flip a bit in the first record of a kind of an outcome, as a bad disk could
 //	newerplan FROM TO    copy a plan as a newer version of the program would have written it
 //	tamed                print the last standard output without times and run IDs, to compare with a golden file
 //
@@ -70,7 +71,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": server, "mktree": mktree, "lstree": lstree, "exits": exits, "jsonq": jsonq, "capture": capture, "tamed": tamed,
-			"cutoff": cutoff, "newerplan": newerplan,
+			"cutoff": cutoff, "damage": damage, "newerplan": newerplan,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {
@@ -157,19 +158,31 @@ func lstree(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 }
 
-// cutoff and newerplan know of our files only what the comment of package repair draws.
+// cutoff, damage and newerplan know of our files only what the comment of package repair draws.
 func cutoff(ts *testscript.TestScript, neg bool, args []string) {
+	_, off := record(ts, neg, args)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), int64(off)))
+}
+
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	b, off := record(ts, neg, args)
+	b[off+8] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// record finds the first record of a kind in an outcome.
+func record(ts *testscript.TestScript, neg bool, args []string) (b []byte, off int) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: cutoff FILE KIND")
+		ts.Fatalf("usage: FILE KIND")
 	}
-	b := []byte(ts.ReadFile(args[0]))
+	b = []byte(ts.ReadFile(args[0]))
 	for off := 8; off+9 <= len(b); off += 8 + int(binary.LittleEndian.Uint32(b[off:])) {
 		if b[off+8] == args[1][0] {
-			ts.Check(os.Truncate(ts.MkAbs(args[0]), int64(off)))
-			return
+			return b, off
 		}
 	}
 	ts.Fatalf("no record %s in %s", args[1], args[0])
+	return nil, 0
 }
 
 func newerplan(ts *testscript.TestScript, neg bool, args []string) {

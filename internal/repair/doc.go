@@ -42,6 +42,7 @@
 // goes: G (JSON, a stage starts), B (a batch is announced: direction, and numbers of changes as varint differences;
 // nothing of it is done before this is synced), R (one result: direction, number, status, reason, and the state observed
 // where it is not the planned one), T (JSON, an account is taken back, and why), V (JSON, a stage was verified),
-// U (JSON, the run was resumed) and E (JSON, how it ended). Reading stops at the first record that a crash cut off:
-// whatever came behind it was never relied upon.
+// U (JSON, the run was resumed) and E (JSON, how it ended). H stands again before every G. A torn end, which a crash
+// leaves, was never relied upon; a record that a bad disk damaged is passed over, and leaves in doubt every change of which
+// no other record tells what became of it (see damage.go).
 package repair

@@ -200,18 +200,21 @@ func FuzzOutcome(f *testing.F) {
 	f.Add(write([]byte(`H{"version":1,"changes":67108865}`)))
 	f.Add(write([]byte(`H{"version":1,"changes":4}`), []byte(`H{"version":1,"changes":2}`), []byte("B\x01\x06")))
 	f.Add([]byte(outcomeMagic))
+	damaged := write(head, []byte("B\x01\x00\x02\x02"), head, []byte("R\x01\x00\x02\x00\x00"))
+	damaged[20] ^= 1
+	f.Add(damaged)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		within(t, len(raw)+1<<20, func() {
 			o, err := parseOutcome(fileOf{Reader: bytes.NewReader(raw)}, nil)
 			if err != nil {
 				return
 			}
-			if o.good > int64(len(raw)) || len(o.status) != o.Changes {
+			if o.until > int64(len(raw)) || len(o.status) != o.Changes {
 				t.Errorf("outcome: %+v", o)
 			}
-			again, err := parseOutcome(fileOf{Reader: bytes.NewReader(raw[:o.good])}, nil)
-			if err != nil || again.torn || !cmp.Equal(o.status, again.status) || !cmp.Equal(o.observed, again.observed) {
-				t.Errorf("cut where the good records end it is another: %+v, %+v, %v", o, again, err)
+			again, err := parseOutcome(fileOf{Reader: bytes.NewReader(raw[:o.until])}, nil)
+			if err != nil || again.until != o.until || !cmp.Equal(o.status, again.status) || !cmp.Equal(o.observed, again.observed) {
+				t.Errorf("without its torn end it is another: %+v, %+v, %v", o, again, err)
 			}
 		})
 	})

@@ -111,7 +111,7 @@ func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
 	return o, nil
 }
 
-// appendOutcome goes on with an outcome whose good records end at off. What a crash left behind them is cut off.
+// appendOutcome goes on with an outcome at off. The torn end that a crash left behind it is cut off.
 func (s *State) appendOutcome(id string, off int64) (*outcomeWriter, error) {
 	f, err := os.OpenFile(s.runPath(id), os.O_RDWR, 0)
 	if err == nil {
@@ -232,9 +232,9 @@ type outcome struct {
 	open      *rightful.Stage // announced and without verdict
 	taken     []outcomeTakeBack
 	end       *outcomeEnd
-	good      int64 // where the good records end
-	torn      bool
-	size      int64
+	until     int64 // where more may be appended: behind everything but a torn end
+	results   int   // records of results
+	damage    []rightful.Damage
 }
 
 // touched reports whether this run may have changed the entry.
@@ -273,60 +273,55 @@ func (s *State) readOutcome(id string, problems func(seq int, ph phase, r result
 	return o, nil
 }
 
-// parseOutcome reads up to the first record that a crash cut off. What follows it was never relied upon: a batch is
-// made only when its announcement is on disk whole.
-func parseOutcome(f interface {
-	io.ReaderAt
-	Stat() (os.FileInfo, error)
-}, problems func(seq int, ph phase, r result),
-) (*outcome, error) {
-	fi, err := f.Stat()
+// parseOutcome reads every record that is whole. A torn end was never relied upon: a batch is made only when its
+// announcement is on disk whole. What is damaged leaves doubts (see damage.go).
+func parseOutcome(f outcomeFile, problems func(seq int, ph phase, r result)) (*outcome, error) {
+	head, err := readHeader(f)
 	if err != nil {
 		return nil, err
 	}
-	magic := make([]byte, len(outcomeMagic))
-	if _, err := f.ReadAt(magic, 0); err != nil && err != io.EOF {
+	o := &outcome{observed: map[int]rightful.Meta{}, reverting: map[int]bool{}}
+	if err := o.record(recHeader, head, nil); err != nil {
 		return nil, err
 	}
-	if string(magic) != outcomeMagic {
-		return nil, errDamagedOutcome
+	r, err := o.openRecords(f)
+	if err != nil {
+		return nil, err
 	}
-	o := &outcome{observed: map[int]rightful.Meta{}, reverting: map[int]bool{}, size: fi.Size()}
-	r := newRecordReader(f, int64(len(outcomeMagic)), fi.Size())
 	for {
-		o.good = r.off
-		kind, body, err := r.next()
-		if err == errTorn {
-			o.torn = true
-			err = io.EOF
-		}
-		if err == io.EOF {
-			if o.Version == 0 {
-				return nil, errDamagedOutcome
-			}
-			return o, nil
+		at, kind, body, err := r.next()
+		if errors.Is(err, io.EOF) {
+			break
 		}
 		if err != nil {
 			return nil, err
 		}
-		if o.Version == 0 && kind != recHeader {
-			return nil, errDamagedOutcome
-		}
 		if err := o.record(kind, body, problems); err != nil {
-			return nil, fmt.Errorf("at byte %d: %w", o.good, err)
+			return nil, fmt.Errorf("at byte %d: %w", at, err)
 		}
 	}
+	o.until = r.size
+	if r.torn {
+		o.until = r.good
+	}
+	o.doubt()
+	return o, nil
 }
 
 func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph phase, r result)) error {
 	switch kind {
 	case recHeader:
-		if o.Version != 0 {
-			return errDamagedOutcome // a second one
-		}
-		if err := json.Unmarshal(body, &o.outcomeHeader); err != nil || o.Version < 1 || o.Changes < 0 || o.Changes > maxChanges {
+		var h outcomeHeader
+		if err := json.Unmarshal(body, &h); err != nil || h.Version < 1 || h.Changes < 0 || h.Changes > maxChanges {
 			return errDamagedOutcome
 		}
+		if o.Version != 0 {
+			if h.Run != o.Run || h.Plan != o.Plan || h.SHA256 != o.SHA256 || h.Changes != o.Changes {
+				return errDamagedOutcome // of another run
+			}
+			return nil
+		}
+		o.outcomeHeader = h
 		if o.Version > formatVersion {
 			return fmt.Errorf("format version %d: %w", o.Version, ErrNewerPlan)
 		}
@@ -349,7 +344,8 @@ func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph
 			return errDamagedOutcome
 		}
 		o.open = nil
-		o.stages = append(o.stages, st)
+		// A resumed run may make a stage again.
+		o.stages = append(o.stages[:max(0, min(len(o.stages), st.Stage-1))], st)
 	case recTakeBack:
 		var t outcomeTakeBack
 		if err := json.Unmarshal(body, &t); err != nil {
@@ -390,6 +386,7 @@ func (o *outcome) record(kind recordKind, body []byte, problems func(seq int, ph
 		if d.Err != nil || seq >= uint64(len(o.status)) {
 			return errDamagedOutcome
 		}
+		o.results++
 		o.note(int(seq), ph, r)
 		if problems != nil && r.reason != "" {
 			problems(int(seq), ph, r)
@@ -415,7 +412,8 @@ func (o *outcome) note(seq int, ph phase, r result) {
 	}
 }
 
-// halfTakenBack lists the accounts whose take-back was decided in a stage that has no verdict yet, and why.
+// halfTakenBack lists the accounts whose take-back was decided in a stage that has no verdict yet, and why. Where records
+// are damaged, every take-back may be a half one.
 func (o *outcome) halfTakenBack() map[string]string {
 	m := map[string]string{}
 	for _, t := range o.taken {
@@ -423,7 +421,11 @@ func (o *outcome) halfTakenBack() map[string]string {
 	}
 	for _, st := range o.stages {
 		for _, a := range st.TakenBack {
-			delete(m, a)
+			if len(o.damage) == 0 {
+				delete(m, a)
+			} else if m[a] == "" {
+				m[a] = fmt.Sprintf("account %s was taken back before", a)
+			}
 		}
 	}
 	return m

@@ -135,6 +135,9 @@ func (s *State) Resume(ctx context.Context, id string, o Options) (*rightful.Run
 	} else if undone {
 		return nil, fmt.Errorf("resume run %q: %w", id, ErrUndone)
 	}
+	if len(prior.damage) > 0 && prior.Verified && prior.baseline == nil {
+		return nil, fmt.Errorf("resume run %q: %s: %w", id, prior.damage[0], ErrNoBaseline)
+	}
 	p, err := s.planOf(prior)
 	if err != nil {
 		return nil, err
@@ -150,8 +153,10 @@ func (s *State) Resume(ctx context.Context, id string, o Options) (*rightful.Run
 	for seq, m := range prior.observed {
 		r.touched[seq] = m
 	}
-	r.run.Stages = slices.Clone(prior.stages)
-	if r.out, err = s.appendOutcome(id, prior.good); err != nil {
+	if len(prior.damage) == 0 {
+		r.run.Stages = slices.Clone(prior.stages)
+	} // else every stage is made again: what is known to be made is passed over
+	if r.out, err = s.appendOutcome(id, prior.until); err != nil {
 		return nil, err
 	}
 	defer r.out.close()
@@ -311,7 +316,12 @@ func (r *runner) stage(ctx context.Context, i int) error {
 	for _, a := range r.stages[i] {
 		st.Accounts = append(st.Accounts, r.plan.Accounts[a].Account)
 	}
-	if err := r.out.note(recStage, st); err != nil {
+	// Without the header no other record means anything, so it is not left to one place of the disk.
+	err := r.out.note(recHeader, r.header)
+	if err == nil {
+		err = r.out.note(recStage, st)
+	}
+	if err != nil {
 		return err
 	}
 	r.progress(i, "changing")
@@ -321,7 +331,6 @@ func (r *runner) stage(ctx context.Context, i int) error {
 	var js []Judgement
 	if r.Verify != nil {
 		r.progress(i, "verifying")
-		var err error
 		if js, err = r.Verify.Judge(ctx, st.Accounts); err != nil {
 			return err
 		}

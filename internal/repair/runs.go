@@ -55,7 +55,7 @@ func (s *State) Runs() ([]rightful.Run, error) {
 func (o *outcome) run(busy bool) rightful.Run {
 	r := rightful.Run{
 		ID: o.Run, Plan: o.Plan, Verb: o.Verb, Undoes: o.Undoes, Started: o.Started, By: o.By, Command: o.Command,
-		Planned: o.Changes, Stages: o.stages,
+		Planned: o.Changes, Stages: o.stages, Damage: o.damage,
 	}
 	if r.Stages == nil {
 		r.Stages = []rightful.Stage{}
@@ -127,7 +127,11 @@ func (s *State) Run(id string) (*rightful.Run, []Item, error) {
 	for i := range p.Accounts {
 		err := p.Each(i, func(seq int, c *rightful.Change) error {
 			r, ok := why[seq]
-			if o.status[seq] == stBegun {
+			switch {
+			case o.status[seq] != stBegun:
+			case len(o.damage) > 0:
+				r, ok = result{status: stBegun, reason: "no record tells whether it was made: the outcome is damaged"}, true
+			default:
 				r, ok = result{status: stBegun, reason: "the run was cut off while this was announced"}, true
 			}
 			if ok {

@@ -25,6 +25,7 @@ var (
 	ErrNothing     = errors.New("no run left to undo")
 	ErrNotCutShort = errors.New("the run was not cut short")
 	ErrUndone      = errors.New("the run is already undone")
+	ErrNoBaseline  = errors.New("how its sites answered before is lost, so that nothing can be verified: it can be undone only")
 )
 
 // A LockedError says that another process holds the server's lock.

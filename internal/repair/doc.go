@@ -18,7 +18,8 @@
 // # Files
 //
 // In the state directory, which only its owner can enter: plans/ID.plan, runs/ID.outcome, lock; and runs/ID.guard (JSON)
-// for a command that is watched, from before it is started until its outcome is whole.
+// for a command that is watched, from before it is started until its outcome is whole. The server has a
+// lock of its own (see lock.go).
 //
 // Both kinds start with eight bytes of magic ("RFPLAN\r\n", "RFOUTC\r\n"; the line end shows a transfer that mangles
 // text) and continue in records:

@@ -429,25 +429,6 @@ func TestDamagedPlansAreRefused(t *testing.T) {
 	}
 }
 
-// Only one process works on a server at a time, and who it is can be told.
-func TestTheLockSaysWhoHoldsIt(t *testing.T) {
-	b := newBox(t, "")
-	unlock, err := b.state.Lock("rightful fix", "root")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var held *LockedError
-	if _, err := b.state.Lock("rightful undo", "root"); !errors.As(err, &held) || held.PID != os.Getpid() || held.Command != "rightful fix" {
-		t.Errorf("second lock: %v", err)
-	}
-	unlock()
-	unlock, err = b.state.Lock("rightful undo", "root")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock()
-}
-
 // An interrupted run is finished by resume, or taken back by undo, and nothing is touched twice.
 func TestInterruptedRunsResumeAndUndo(t *testing.T) {
 	for cut := range 12 {

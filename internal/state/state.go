@@ -58,28 +58,52 @@ func (d *Dir) all() []string {
 // Create makes the directory and those in it where they do not exist.
 func (d *Dir) Create() error {
 	for _, dir := range d.all() {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(dir); err != nil {
 			return fmt.Errorf("create state directory %q: %w", dir, Cause(err))
 		}
 	}
 	return d.inspect()
 }
 
+// makeDir makes a directory for its owner alone, with those above it, so that a power cut takes none of them away.
+func makeDir(dir string) error {
+	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+		return err
+	}
+	above := filepath.Dir(dir)
+	err := makeDir(above)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err == nil || os.IsExist(err) {
+		err = SyncDir(above)
+	}
+	return err
+}
+
 // inspect refuses a state directory that anybody else could write.
 func (d *Dir) inspect() error {
 	for _, dir := range d.all() {
-		var st unix.Stat_t
-		if err := unix.Lstat(dir, &st); err == unix.ENOENT {
+		if err := Inspect("state directory", dir); errors.Is(err, unix.ENOENT) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("stat state directory %q: %w", dir, err)
+			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return fmt.Errorf("open state directory %q: %w", dir, unix.ENOTDIR)
-		}
-		if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-			return fmt.Errorf("open state directory %q: owned by uid %d with mode %04o; it must be yours and writable by you alone", dir, st.Uid, st.Mode&0o7777)
-		}
+	}
+	return nil
+}
+
+// Inspect refuses a directory that anybody else could write, or that is none. what is it in errors.
+func Inspect(what, dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("stat %s %q: %w", what, dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("open %s %q: %w", what, dir, unix.ENOTDIR)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("open %s %q: owned by uid %d with mode %04o; it must be yours and writable by you alone", what, dir, st.Uid, st.Mode&0o7777)
 	}
 	return nil
 }

@@ -24,9 +24,15 @@ func TestTwoRepairsNeverRunOnOneServer(t *testing.T) {
 		code int
 		args string
 	}{
-		{3, "fix --yes --root " + srv}, {3, "fix --yes --root " + link}, {3, "undo --yes --root " + srv}, {3, "resume --yes --root " + srv},
+		{3, "fix --yes --root " + srv},
+		{3, "fix --yes --root " + link},
+		{3, "undo --yes --root " + srv},
+		{3, "resume --yes --root " + srv},
 		{3, "plan apply 20261122-093100-4be1 --yes --root " + srv},
-		{1, "check --root " + srv}, {0, "runs --root " + srv}, {0, "accounts --root " + srv}, {0, "fix --yes --root " + plainServer(t)},
+		{1, "check --root " + srv},
+		{0, "runs --root " + srv},
+		{0, "accounts --root " + srv},
+		{0, "fix --yes --root " + plainServer(t)},
 	} {
 		cmd := program(append(strings.Fields(c.args), "--state", state)...)
 		out, _ := cmd.CombinedOutput()

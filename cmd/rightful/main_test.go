@@ -10,11 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"rightful/internal/tree/treetest"
+
 	"golang.org/x/sys/unix"
 )
 
 // TestMain lets the test binary stand for the program.
 func TestMain(m *testing.M) {
+	if treetest.Child() {
+		return
+	}
 	if os.Getenv("RIGHTFUL_TEST_MAIN") != "" {
 		main()
 	}

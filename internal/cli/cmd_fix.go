@@ -107,9 +107,9 @@ func (a *app) openWriting(args []string, f checkFlags) (*writing, error) {
 	hint := "--state DIR"
 	var held *repair.LockedError
 	if errors.As(err, &held) {
-		err, hint = fmt.Errorf("begin: %w; nothing was changed", err), a.again("runs")
+		err, hint = fmt.Errorf("begin: %w", err), a.again("runs")
 	}
-	return nil, fail(exitCannot, err, hint)
+	return nil, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), hint)
 }
 
 // commandLine is what was typed, for the record.

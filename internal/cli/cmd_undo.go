@@ -70,6 +70,9 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	o, end := a.runOptions(w.s, w.ps.Users)
 	defer end()
 	planID, err := w.st.PlanUndo(ctx, id, o, repair.PlanHeader{By: a.by(), Command: a.commandLine()})
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w; nothing was changed", err)
+	}
 	if err != nil {
 		return a.runError(ctx, err)
 	}

@@ -176,7 +176,7 @@ func (p *PlanWriter) Commit() error {
 	}
 	if err != nil {
 		p.Discard()
-		return fmt.Errorf("write plan %q: %w", p.header.ID, err)
+		return fmt.Errorf("write plan %q: %w", p.header.ID, state.Cause(err))
 	}
 	return p.f.Close()
 }

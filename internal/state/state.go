@@ -152,14 +152,18 @@ func Temp(dir string) (*os.File, error) { return os.CreateTemp(dir, TempPrefix+"
 const TempPrefix = ".new-"
 
 // Keep makes a file that [Temp] made durable and then gives it its name; when it returns, the name is durable too. The
-// file stays open.
+// file stays open. After an error a name that was new is gone again.
 func Keep(f *os.File, path string) error {
+	_, was := os.Lstat(path)
 	err := f.Sync()
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err == nil {
-		err = SyncDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if err = SyncDir(filepath.Dir(path)); err != nil && os.IsNotExist(was) {
+		os.Remove(path)
 	}
 	return err
 }
@@ -250,11 +254,15 @@ func SyncDir(dir string) error {
 	return d.Sync()
 }
 
-// Cause takes the path off an error of package os, for messages that name it already.
+// Cause takes the paths off an error of package os, for messages that name them already.
 func Cause(err error) error {
 	var pe *os.PathError
-	if errors.As(err, &pe) {
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
 		return pe.Err
+	case errors.As(err, &le):
+		return le.Err
 	}
 	return err
 }

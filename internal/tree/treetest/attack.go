@@ -22,7 +22,7 @@ const (
 	envWithout = "RIGHTFUL_TEST_WITHOUT"
 )
 
-// Child makes a test binary fit to be started again by Attack and Without. TestMain calls it first, and where it says
+// Child makes a test binary fit to be started again by Attack, Watch and Without. TestMain calls it first, and where it says
 // true there is nothing left to do.
 func Child() bool {
 	if os.Getenv(envGuest) == "init" {
@@ -32,6 +32,11 @@ func Child() bool {
 	if calls := os.Getenv(envWithout); calls != "" {
 		if err := deny(strings.Split(calls, ",")); err != nil {
 			panic("deny system calls: " + err.Error())
+		}
+	}
+	if os.Getenv(envWatch) != "" {
+		if err := beWatched(); err != nil {
+			panic("be watched: " + err.Error())
 		}
 	}
 	spec := os.Getenv(envAttack)

@@ -4,13 +4,15 @@ VERSION_FLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED ?= 0
 PREFIX  ?= /usr/local
 FUZZTIME ?= 3s
+SOAKTIME ?= 10m
 DEPS    := $(wildcard scripts/install-deps)
 
-.PHONY: help build man demo demo-shell test check bench microbench deps clean install bin/rightful
+.PHONY: help build man demo demo-shell test soak check bench microbench deps clean install bin/rightful
 
 help:
 	@echo 'build       bin/rightful, one static binary'
 	@echo 'test        every test, with a real web server where the machine allows it'
+	@echo 'soak        for SOAKTIME ($(SOAKTIME)) or 10,000 kills: fix, undo and resume are killed and attacked, and nothing is lost'
 	@echo 'check       formatting, vet, staticcheck'
 	@echo 'bench       speed and memory against find, bfs, getfacl, chown on trees of up to a million entries'
 	@echo 'microbench  the benchmarks inside packages'
@@ -41,6 +43,10 @@ demo-shell: deps build
 
 test: deps
 	@FUZZTIME=$(FUZZTIME) scripts/test
+
+# SOAKSEED is the seed of a failure, to be repeated.
+soak: deps
+	@SOAKTIME=$(SOAKTIME) go test -buildvcs=false -count 1 -timeout 0 -v -run '^TestSoak' ./cmd/rightful ./internal/attack
 
 check:
 	@scripts/check

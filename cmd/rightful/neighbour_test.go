@@ -25,6 +25,12 @@ import (
 func plainServer(t *testing.T) (dir string) {
 	t.Helper()
 	dir = treetest.OpenDir(t)
+	buildPlain(t, dir)
+	return dir
+}
+
+func buildPlain(t *testing.T, dir string) {
+	t.Helper()
 	passwd, group, conf, homes := `root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\n`, `root:x:0:\nwww-data:x:33:\n`, `User www-data\nGroup www-data\n`, ""
 	for i, name := range []string{"alice", "bob", "carol"} {
 		passwd += fmt.Sprintf(`%s:x:%d:%[2]d::/home/%[1]s:/bin/sh\n`, name, 20001+i)
@@ -46,7 +52,6 @@ func plainServer(t *testing.T) (dir string) {
 		f 0644 0:0 etc/nsswitch.conf = "passwd: files\n"
 		f 0644 0:0 etc/apache2/apache2.conf = "%s"
 		%s`, passwd, group, conf, homes))
-	return dir
 }
 
 // A gated process is the program with a FIFO in the place of /proc/loadavg: whenever it asks for the load, it waits until

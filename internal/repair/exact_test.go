@@ -17,26 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tools lists a tree as stat, getfacl and getcap see it.
-func tools(t testing.TB, dir string) string {
-	t.Helper()
-	out := ""
-	for _, c := range []string{
-		`find . -print0 | LC_ALL=C sort -z | xargs -0 stat -c '%n|%F|%a|%u|%g|%h|%s'`,
-		`getfacl -R -n -P . | LC_ALL=C cat`,
-		`getcap -r . | LC_ALL=C sort`,
-	} {
-		cmd := exec.Command("sh", "-c", c)
-		cmd.Dir = dir
-		b, err := cmd.Output()
-		if err != nil {
-			t.Skipf("needs stat, getfacl and getcap: %v", err)
-		}
-		out += string(b)
-	}
-	return out
-}
-
 const everything = aliceTree + `
 d 3777 1001:1001 alice/sticky
 d 6755 1001:33 alice/sticky/both
@@ -69,16 +49,16 @@ func TestUndoIsExactForOtherTools(t *testing.T) {
 			}
 			t.Cleanup(func() { exec.Command("chattr", "-i", "-a", p).Run() })
 		}
-		before := tools(t, home)
+		before := treetest.Listing(t, home)
 		run := b.apply(b.plan(allToCarol, "alice", "bob"), b.options())
 		if run.State != rightful.RunDone || run.Failed > 0 {
 			t.Errorf("run: %+v", run)
 		}
-		if tools(t, home) == before {
+		if treetest.Listing(t, home) == before {
 			t.Fatal("nothing was changed")
 		}
 		u := b.undo(run.ID)
-		if diff := cmp.Diff(strings.Split(before, "\n"), strings.Split(tools(t, home), "\n")); diff != "" {
+		if diff := cmp.Diff(strings.Split(before, "\n"), strings.Split(treetest.Listing(t, home), "\n")); diff != "" {
 			t.Errorf("undo is not exact (-before +now):\n%s", diff)
 		}
 		if u.Changed != run.Changed || u.Skipped+u.Failed > 0 {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -169,5 +170,29 @@ func Describe(t testing.TB, dir string) []string {
 		t.Fatalf("describe %q: %v", dir, err)
 	}
 	slices.Sort(out)
+	return out
+}
+
+// Listing lists the named entries below dir and all beneath them, by default everything, as stat, getfacl and getcap see
+// them. It skips a test where these are not.
+func Listing(t testing.TB, dir string, names ...string) string {
+	t.Helper()
+	if len(names) == 0 {
+		names = []string{"."}
+	}
+	out := ""
+	for _, c := range []string{
+		`find "$@" -print0 | LC_ALL=C sort -z | xargs -0 stat -c '%n|%F|%a|%u|%g|%h|%s'`,
+		`getfacl -R -n -P "$@" | LC_ALL=C cat`,
+		`getcap -r "$@" | LC_ALL=C sort`,
+	} {
+		cmd := exec.Command("sh", append([]string{"-c", c, "sh"}, names...)...)
+		cmd.Dir = dir
+		b, err := cmd.Output()
+		if err != nil {
+			t.Skipf("needs stat, getfacl and getcap: %v", err)
+		}
+		out += string(b)
+	}
 	return out
 }

@@ -249,8 +249,8 @@ func (b *box) resume(id string) *rightful.Run {
 	return run
 }
 
-func onEach(t *testing.T, fn func(t *testing.T, dir string)) {
-	for _, fs := range []string{"tmpfs", "ext4"} {
+func onEach(t *testing.T, kinds []string, fn func(t *testing.T, dir string)) {
+	for _, fs := range kinds {
 		t.Run(fs, func(t *testing.T) { fn(t, treetest.Mounted(t, fs, "")) })
 	}
 }
@@ -271,7 +271,7 @@ func TestUndoOfSeveralChangesOfOneEntryIsExact(t *testing.T) {
 
 // Killed after any change of any entry, a run is taken back exactly, or finished exactly and then taken back.
 func TestARunKilledAtAnyStepIsUndoneOrResumed(t *testing.T) {
-	onEach(t, func(t *testing.T, dir string) {
+	onEach(t, []string{"tmpfs", "ext4"}, func(t *testing.T, dir string) {
 		b := boxIn(t, dir, smallTree)
 		before := b.describe()
 		b.apply(b.smallPlan(), b.options())
@@ -332,7 +332,7 @@ func TestARunKilledTwiceIsUndone(t *testing.T) {
 
 // Killed while an account is taken back, a run is finished by resume, which takes it back, and by undo.
 func TestATakeBackKilledAtAnyStepIsFinished(t *testing.T) {
-	onEach(t, func(t *testing.T, dir string) {
+	onEach(t, []string{"tmpfs", "ext4"}, func(t *testing.T, dir string) {
 		before := boxIn(t, dir, smallTree).describe()
 		for n, killed := 1, true; killed && !t.Failed(); n++ {
 			for _, how := range []string{"undo", "resume", "resume without verification"} {

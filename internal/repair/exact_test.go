@@ -38,7 +38,7 @@ f 0644 1001:1001 alice/append
 // So on every file system, and on kernels without the newer calls.
 func TestUndoIsExactForOtherTools(t *testing.T) {
 	treetest.Without(t, "fchmodat2", "name_to_handle_at", "unshare")
-	onEach(t, func(t *testing.T, dir string) {
+	onEach(t, treetest.FileSystems, func(t *testing.T, dir string) {
 		b := boxIn(t, dir, everything)
 		home := filepath.Join(b.root, "home")
 		for file, flag := range map[string]string{"immutable": "+i", "append": "+a"} {
@@ -69,20 +69,10 @@ func TestUndoIsExactForOtherTools(t *testing.T) {
 
 // On an overlay, where a change copies the file up, a run and its undo are exact too.
 func TestUndoIsExactOnAnOverlay(t *testing.T) {
-	treetest.NeedRoot(t)
-	dir := treetest.Mounted(t, "ext4", "")
-	for _, d := range []string{"lower", "upper", "work", "merged"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lower, merged := filepath.Join(dir, "lower"), filepath.Join(dir, "merged")
-	treetest.Build(t, lower, "d 0711 0:0 home\n")
-	treetest.Build(t, filepath.Join(lower, "home"), smallTree)
-	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+lower+",upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
-		t.Skipf("needs overlayfs: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
+	merged := treetest.Overlay(t, func(lower string) {
+		treetest.Build(t, lower, "d 0711 0:0 home\n")
+		treetest.Build(t, filepath.Join(lower, "home"), smallTree)
+	})
 	b := openBox(t, merged, filepath.Join(t.TempDir(), "state"))
 	before := b.describe()
 	run := b.apply(b.smallPlan(), b.options())

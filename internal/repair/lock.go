@@ -78,6 +78,11 @@ func (s *State) Lock(command, by string) (unlock func(), err error) {
 		leave()
 		return nil, err
 	}
+	if err := s.sweep(); err != nil {
+		state.Close()
+		leave()
+		return nil, err
+	}
 	s.locks.mine = true
 	return func() {
 		s.locks.mine = false

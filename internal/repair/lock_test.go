@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"rightful/internal/state"
 	"rightful/internal/tree/treetest"
 )
 
@@ -67,5 +68,31 @@ func TestALockIsNoLink(t *testing.T) {
 	}
 	if _, err := os.Lstat(victim); !os.IsNotExist(err) {
 		t.Errorf("what it names: %v", err)
+	}
+}
+
+// What a crash left of a file that never got its name is removed by whoever locks next, and by nobody who looks.
+func TestLeftoversAreRemovedUnderTheLock(t *testing.T) {
+	b := newBox(t, "")
+	if err := b.state.dir.Create(); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{plansDir, runsDir} {
+		f, err := state.Temp(b.state.dir.Join(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if runs, err := b.state.Runs(); len(runs) > 0 || err != nil {
+			t.Errorf("runs: %v, %v", runs, err)
+		}
+		unlock, err := b.state.Lock("test", "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		if _, err := os.Lstat(f.Name()); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", f.Name(), err)
+		}
 	}
 }

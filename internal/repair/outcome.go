@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -87,9 +86,10 @@ type outcomeWriter struct {
 	syncing bool
 }
 
+// createOutcome makes the outcome of a new run. It has no name before its header is on disk, so that a crash leaves none
+// that says nothing.
 func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
-	path := s.runPath(h.Run)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := state.Temp(s.dir.Join(runsDir))
 	if err != nil {
 		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, state.Cause(err))
 	}
@@ -98,16 +98,16 @@ func (s *State) createOutcome(h outcomeHeader) (*outcomeWriter, error) {
 	o.w.off = int64(len(outcomeMagic))
 	err = o.w.putJSON(recHeader, h)
 	if err == nil {
-		err = o.sync()
+		err = o.w.w.Flush()
 	}
 	if err == nil {
-		err = state.SyncDir(filepath.Dir(path))
+		err = state.Keep(f, s.runPath(h.Run))
 	}
 	if err != nil {
-		f.Close()
-		s.dir.Remove(path)
+		state.Drop(f)
 		return nil, fmt.Errorf("create outcome of run %q: %w", h.Run, state.Cause(err))
 	}
+	o.synced = o.w.off
 	return o, nil
 }
 

@@ -2,6 +2,8 @@ package repair
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"rightful/internal/state"
 	"rightful/internal/tree"
@@ -48,3 +50,19 @@ func OpenState(dir string, s *tree.Server) (*State, error) {
 
 func (s *State) planPath(id string) string { return s.dir.Join(plansDir, id+".plan") }
 func (s *State) runPath(id string) string  { return s.dir.Join(runsDir, id+".outcome") }
+
+// sweep removes what a crash left of files that never got their names. Only who holds the lock makes any.
+func (s *State) sweep() error {
+	for _, in := range []string{plansDir, runsDir} {
+		names, err := s.dir.List(in)
+		for _, n := range names {
+			if strings.HasPrefix(n.Name(), state.TempPrefix) {
+				err = errors.Join(err, s.dir.Remove(s.dir.Join(in, n.Name())))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("clean state directory %q: %w", s.dir.Path, err)
+		}
+	}
+	return nil
+}

@@ -26,6 +26,7 @@ type Base struct {
 	fs   rightful.FSID
 	// local: the file system is on this machine, so that a call on it cannot hang for long.
 	local bool
+	names int // how much of one directory a walk reads, see maxNames
 }
 
 // OpenBase opens a base directory. Every directory above it must be root's and writable by nobody else, and links
@@ -47,7 +48,7 @@ func (s *Server) OpenBase(path string) (*Base, error) {
 	if err != nil {
 		return nil, &Error{Op: "open", Path: path, Err: err}
 	}
-	b := &Base{s: s, fd: fd, path: path, stat: st}
+	b := &Base{s: s, fd: fd, path: path, stat: st, names: maxNames}
 	if b.stat.Mount == 0 {
 		b.stat.Mount = mountID(fd)
 	}

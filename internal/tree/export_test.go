@@ -30,3 +30,6 @@ func CrossesBlind(b *Base, name string) (bool, error) {
 	st.Mount, st.Attrs = 0, 0
 	return blind.crosses(fd, &st), err
 }
+
+// LimitNames lets walks of a base read no more than so many bytes of names of one directory, and a buffer.
+func LimitNames(b *Base, bytes int) { b.names = bytes }

@@ -37,6 +37,7 @@ const (
 	CauseMount    Cause = "is a mount point"                       //
 	CauseKind     Cause = "is not of the kind needed"              //
 	CauseTooLarge Cause = "is larger than what is read of a file"  //
+	CauseTooMany  Cause = "has more entries than are looked at"    // more than maxNames bytes of names
 	CauseTooDeep  Cause = "lies too deep to be entered"            // below maxRel bytes of path
 	CauseRecent   Cause = "is being linked or renamed"             // its links cannot be told for certain
 	CauseEscape   Cause = "is not a single name in this directory" //

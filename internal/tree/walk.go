@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"runtime"
 	"slices"
 	"unsafe"
@@ -294,7 +295,14 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 		return err
 	}
 	if err := w.list(d); err != nil {
-		w.v.Fail(d.Rel(), &Error{Op: "list", Path: rightful.JoinPath(w.b.path, d.Rel()), Err: err})
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		fail := &Error{Op: "list", Path: rightful.JoinPath(w.b.path, d.Rel()), Err: err}
+		if err == errTooMany {
+			fail.Cause, fail.Err = CauseTooMany, nil
+		}
+		w.v.Fail(d.Rel(), fail)
 	}
 	if err := w.v.Enter(d); err != nil {
 		return err
@@ -438,19 +446,32 @@ func (w *walker) open(dir int, name unsafe.Pointer) (int, unix.Errno) {
 
 func (w *walker) close(fd int) { w.call(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0) }
 
-// list reads all names of a directory, sorted by bytes.
+// maxNames bounds what is read of one directory, in bytes of names: some ten million entries. On some file systems one
+// that is filled while it is read does not end by itself (tmpfs before Linux 6.11, btrfs before 6.5).
+const maxNames = 256 << 20
+
+var errTooMany = errors.New("too many names")
+
+// list reads the names of a directory, sorted by bytes: once, so that what is renamed meanwhile is not met for ever.
 func (w *walker) list(d *Dir) error {
 	for {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
 		n, e := w.call(unix.SYS_GETDENTS64, uintptr(d.fd), uintptr(rawName(w.dents)), uintptr(len(w.dents)), 0, 0)
-		if e != 0 || n == 0 {
+		tooMany := len(d.arena) > w.b.names
+		if e != 0 || n == 0 || tooMany {
 			slices.SortFunc(d.names, func(a, b nameRef) int {
 				if a.key != b.key {
 					return cmp.Compare(a.key, b.key)
 				}
 				return bytes.Compare(a.bytes(d.arena), b.bytes(d.arena))
 			})
-			if e != 0 {
+			switch {
+			case e != 0:
 				return e
+			case tooMany && n > 0:
+				return errTooMany
 			}
 			return nil
 		}

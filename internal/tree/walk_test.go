@@ -500,3 +500,22 @@ func TestWalkEndsOnCancel(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A directory with more names than are read is reported; those that were read are met, and the walk goes on elsewhere.
+func TestADirectoryWithoutEndIsLeft(t *testing.T) {
+	dir, _, b := newBase(t, "d 0755 1:1 huge\nf 0644 1:1 last\n")
+	for i := range 2000 {
+		if err := os.WriteFile(filepath.Join(dir, "huge", fmt.Sprintf("%040d", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree.LimitNames(b, 1000)
+	r := &recorder{}
+	walk(t, b, r)
+	if tree.Refused(r.fails["huge"]) != tree.CauseTooMany || len(r.fails) != 1 {
+		t.Errorf("fails: %v", r.fails)
+	}
+	if !slices.Contains(r.met, "last") || len(r.met) < 20 || len(r.met) > 1500 {
+		t.Errorf("%d met", len(r.met))
+	}
+}

@@ -2,16 +2,19 @@ package treetest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"rightful"
+	"rightful/internal/tree"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,7 +64,8 @@ type assault struct {
 // done; stop ends the attack and gives how often each step succeeded. The steps, on names relative to dir:
 //
 //	rename A B · exchange A B · symlink TARGET A · link A B · unlink A · rmdir A · mkdir A · write A · chmod MODE A
-//	mkmany A N (N new directories below A)
+//	mkmany A N (N more directories below A) · acl ACL A · hold A (open for writing, until the end) · map A (the same as a
+//	shared mapping without a descriptor)
 func Attack(t testing.TB, uid int, dir string, steps ...string) (stop func() []int) {
 	t.Helper()
 	NeedRoot(t)
@@ -126,7 +130,7 @@ func (a *assault) run() {
 	done := make([]int, len(a.Steps))
 	for round := 0; !over.Load(); round++ {
 		for i, s := range a.Steps {
-			if step(strings.Fields(s)) == nil {
+			if step(round, strings.Fields(s)) == nil {
 				done[i]++
 			}
 		}
@@ -139,7 +143,7 @@ func (a *assault) run() {
 	say.Close()
 }
 
-func step(w []string) error {
+func step(round int, w []string) error {
 	switch w[0] {
 	case "rename":
 		return unix.Rename(w[1], w[2])
@@ -163,10 +167,23 @@ func step(w []string) error {
 			return err
 		}
 		return unix.Chmod(w[2], uint32(mode))
+	case "acl":
+		a, err := rightful.ParseACL(w[1])
+		if err != nil {
+			return err
+		}
+		return unix.Setxattr(w[2], tree.XattrACL, tree.EncodeACL(a), 0)
+	case "hold", "map":
+		fd, err := unix.Open(w[1], unix.O_RDWR|unix.O_NOFOLLOW, 0)
+		if err != nil || w[0] == "hold" {
+			return err // it stays open
+		}
+		_, err = unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		return errors.Join(err, unix.Close(fd))
 	case "mkmany":
 		n, err := strconv.Atoi(w[2])
 		for i := 0; i < n && err == nil; i++ {
-			err = unix.Mkdir(fmt.Sprintf("%s/%d-%d", w[1], os.Getpid(), i), 0o755)
+			err = unix.Mkdir(fmt.Sprintf("%s/%d-%d-%d", w[1], os.Getpid(), round, i), 0o755)
 		}
 		return err
 	}
@@ -189,46 +206,4 @@ func OpenDir(t testing.TB) string {
 		}
 	})
 	return dir
-}
-
-// Mounted mounts a new file system of a kind (tmpfs, ext4) with options at a new directory that others may enter.
-func Mounted(t testing.TB, kind, options string) string {
-	t.Helper()
-	NeedRoot(t)
-	dir := OpenDir(t)
-	at := filepath.Join(dir, "mnt")
-	if err := os.Mkdir(at, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var args []string
-	switch kind {
-	case "ext4":
-		img := filepath.Join(dir, "img")
-		f, err := os.Create(img)
-		if err == nil {
-			err = f.Truncate(64 << 20)
-			f.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-I", "256", img).CombinedOutput(); err != nil {
-			t.Skipf("needs mkfs.ext4: %v %s", err, out)
-		}
-		args = []string{"-t", "ext4", "-o", "loop" + options, img, at}
-	default:
-		args = []string{"-t", kind, "-o", options, "rightful-test", at}
-	}
-	if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
-		t.Skipf("needs to mount %s: %v %s", kind, err, out)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	if err := os.Chmod(at, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return at
 }

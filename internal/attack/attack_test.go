@@ -65,7 +65,13 @@ type host struct {
 
 func newHost(t *testing.T, more string) *host {
 	t.Helper()
-	h := &host{t: t, root: treetest.OpenDir(t)}
+	return newHostIn(t, treetest.OpenDir(t), more)
+}
+
+// newHostIn is newHost in a directory that is there.
+func newHostIn(t *testing.T, root, more string) *host {
+	t.Helper()
+	h := &host{t: t, root: root}
 	treetest.Build(t, h.root, serverTree+more)
 	var err error
 	if h.s, err = tree.OpenServer(h.root); err != nil {

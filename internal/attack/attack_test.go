@@ -60,6 +60,7 @@ type host struct {
 	root  string
 	s     *tree.Server
 	world *panel.Server
+	dir   string // of the state
 	state *repair.State
 }
 
@@ -84,7 +85,8 @@ func newHostIn(t *testing.T, root, more string) *host {
 	if _, ok := h.world.Account("alice"); !ok {
 		t.Fatalf("no alice: %+v", h.world.Issues)
 	}
-	if h.state, err = repair.OpenState(filepath.Join(t.TempDir(), "state"), h.s); err != nil {
+	h.dir = filepath.Join(t.TempDir(), "state")
+	if h.state, err = repair.OpenState(h.dir, h.s); err != nil {
 		t.Fatal(err)
 	}
 	return h

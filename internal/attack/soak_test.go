@@ -3,7 +3,6 @@ package attack_test
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -18,10 +17,9 @@ import (
 func TestSoakOfRunsLeaksNothing(t *testing.T) {
 	h := newHost(t, work(200))
 	before := h.victims()
-	dir := filepath.Join(t.TempDir(), "state")
 	cycle := func() {
 		var err error
-		if h.state, err = repair.OpenState(dir, h.s); err != nil {
+		if h.state, err = repair.OpenState(h.dir, h.s); err != nil {
 			t.Fatal(err)
 		}
 		_, plan := h.check()
@@ -29,7 +27,7 @@ func TestSoakOfRunsLeaksNothing(t *testing.T) {
 		if run.Changed < 200 || h.undo(run.ID).Changed != run.Changed {
 			t.Fatalf("run: %+v", run)
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(h.dir); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -376,7 +376,7 @@ func grants(before, after rightful.Meta, uidMin uint32) bool {
 
 // subdir is what is known of a directory between being met and being entered.
 type subdir struct {
-	ino   uint64
+	id    inode
 	level level
 }
 
@@ -401,7 +401,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	if _, ok := j.way[path]; ok {
 		j.planned[path] = op.after
 	}
-	lv.subs = append(lv.subs, subdir{e.Ino, below})
+	lv.subs = append(lv.subs, subdir{inode{e.Dev, e.Ino}, below})
 	return nil
 }
 
@@ -490,12 +490,13 @@ func (j *job) scriptsOf(path string, lv *level) *site {
 // the front page. It implements tree.Visitor.
 func (j *job) Enter(d *tree.Dir) error {
 	lv := &j.levels[d.Depth]
-	i := slices.IndexFunc(lv.subs, func(s subdir) bool { return s.ino == d.Stat.Ino })
+	// They are entered in the order in which they were met; those before this one were not entered.
+	i := slices.IndexFunc(lv.subs, func(s subdir) bool { return s.id == inode{d.Stat.Dev, d.Stat.Ino} })
 	if i < 0 {
 		return &tree.Error{Op: "enter", Path: rightful.JoinPath(j.base, d.Rel()), Cause: tree.CauseChanged}
 	}
 	below := lv.subs[i].level
-	lv.subs = lv.subs[:copy(lv.subs, lv.subs[i+1:])]
+	lv.subs = lv.subs[i+1:]
 	var root *site
 	var wrapped []*site
 	if len(j.sites) > 0 {

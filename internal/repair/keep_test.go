@@ -11,6 +11,7 @@ import (
 
 	"rightful"
 	"rightful/internal/state"
+	"rightful/internal/tree/treetest"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -141,4 +142,31 @@ func TestNamesAreNotGivenTwice(t *testing.T) {
 	if asked != 4 || !state.ValidID(id) {
 		t.Errorf("%q after %d names", id, asked)
 	}
+}
+
+// An earlier run is not undone where a later one changed the same entry: that is said, and after an undo of the later one
+// the earlier is undone exactly.
+func TestAnEarlierRunIsUndoneAfterTheLater(t *testing.T) {
+	b := boxIn(t, treetest.OpenDir(t), smallTree)
+	before := b.describe()
+	meta := func(uid uint32, mode rightful.Mode) rightful.Meta {
+		return rightful.Meta{UID: uid, GID: uid, Mode: mode}
+	}
+	first := b.apply(b.write(todo{"odd\n\xff", meta(1003, 0o640)}, todo{"gains", meta(1003, 0o600)}), b.options())
+	middle := b.describe()
+	second := b.apply(b.write(todo{"odd\n\xff", meta(1004, 0o604)}), b.options())
+	after := b.describe()
+	for _, l := range [][]string{middle, after} {
+		if cmp.Equal(before, l) {
+			t.Fatal("nothing was changed")
+		}
+	}
+	u := b.undo(first.ID)
+	_, items, err := b.state.Run(u.ID)
+	if err != nil || u.Changed != 1 || len(items) != 1 || items[0].Reason != reasonChanged {
+		t.Errorf("undo of the first: %+v, %+v, %v", u, items, err)
+	}
+	b.calm("undo of the second", b.undo(second.ID))
+	b.undo(first.ID)
+	b.exact("undo of both", before)
 }

@@ -244,7 +244,8 @@ func (s *State) OpenPlan(idOrFile string) (*Plan, error) {
 }
 
 // keep gives the plan as it lies in the state directory under its ID, where undo and resume look for it. One that was
-// opened from a file elsewhere is copied there first; what is applied is then the copy, which was read once more.
+// opened from a file elsewhere is copied there first; what is applied is then the copy, which was read once more. One of
+// an undo is not taken from elsewhere: what it undoes is looked for by handle too, wherever it may be.
 func (s *State) keep(p *Plan) (kept *Plan, err error) {
 	path := s.planPath(p.ID)
 	from, err := p.f.Stat()
@@ -261,6 +262,8 @@ func (s *State) keep(p *Plan) (kept *Plan, err error) {
 			return nil, fmt.Errorf("keep plan %q: another plan of that name is in %q", p.ID, filepath.Dir(path))
 		}
 		return kept, err
+	case os.IsNotExist(err) && p.Verb == VerbUndo:
+		return nil, fmt.Errorf("keep plan %q: %w", p.ID, ErrUndoPlan)
 	case os.IsNotExist(err):
 		if kept, err = p.copyTo(path); err == nil {
 			return kept, nil

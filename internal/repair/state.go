@@ -16,6 +16,7 @@ var (
 	ErrDamagedPlan = errors.New("the plan is truncated or altered; nothing of it is applied")
 	ErrNewerPlan   = errors.New("the plan is of a newer version of Rightful")
 	ErrForeignPlan = errors.New("the plan is for another server")
+	ErrUndoPlan    = errors.New("it is of an undo, which is planned from the live entries and not taken from a file")
 	ErrNoRun       = errors.New("no such run")
 	ErrNothing     = errors.New("no run left to undo")
 	ErrNotCutShort = errors.New("the run was not cut short")

@@ -144,8 +144,6 @@ func (a *app) exclude(c *checking, named []string) error {
 	return nil
 }
 
-const excludedNote = "the account is excluded by the configuration"
-
 // someLeft refuses to go on where every account is excluded: no account at all would mean each of them.
 func (c *checking) someLeft() error {
 	if len(c.excluded) > 0 && len(c.opts.Accounts) == 0 {

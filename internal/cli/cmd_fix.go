@@ -79,6 +79,7 @@ func addWait(fs *pflag.FlagSet, wait *bool) {
 type writing struct {
 	*checking
 	st     *repair.State
+	named  []string // the accounts that the operator named
 	unlock func()
 }
 
@@ -96,14 +97,25 @@ func (a *app) openWriting(args []string, f checkFlags) (*writing, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writing{checking: c}
-	if w.st, err = repair.OpenState(a.cfg.State, c.s); err == nil {
-		w.unlock, err = w.st.Lock(a.commandLine(), a.by())
+	w := &writing{checking: c, named: args}
+	if w.st, err = repair.OpenState(a.cfg.State, c.s); err != nil {
+		err = fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
+	} else {
+		w.unlock, err = a.lock(w.st)
 	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// lock locks the server and the state directory for this process.
+func (a *app) lock(st *repair.State) (unlock func(), err error) {
+	unlock, err = st.Lock(a.commandLine(), a.by())
 	if err == nil {
-		return w, nil
+		return unlock, nil
 	}
-	c.close()
 	hint := "--state DIR"
 	var held *repair.LockedError
 	if errors.As(err, &held) {
@@ -196,7 +208,7 @@ func (a *app) repair(ctx context.Context, w *writing, f fixFlags, verb string) e
 // no change is planned for. A rule that most of the server disagrees with is not applied: only the whole walk shows it, so
 // the plan is then made again without it.
 func (a *app) planRepair(ctx context.Context, c *writing, verb string) (t *tally, id string, left int, err error) {
-	d := &draft{h: repair.PlanHeader{Verb: verb, By: a.by(), Command: a.commandLine()}}
+	d := &draft{h: repair.PlanHeader{Verb: verb, By: a.by(), Command: a.commandLine(), Named: c.named}}
 	for _, x := range c.opts.Accept {
 		d.h.Accept = append(d.h.Accept, x.String())
 	}
@@ -385,6 +397,7 @@ func (a *app) applyPlan(ctx context.Context, c *writing, plan *repair.Plan, cana
 	}
 	o, end := a.runOptions(c.s, c.ps.Users)
 	o.Canary = canary
+	o.Exclude = a.excluding(plan)
 	o.Verify = a.newVerifier(c.opts, plan)
 	run, err := c.st.Apply(ctx, plan, o)
 	end()

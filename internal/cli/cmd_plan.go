@@ -18,7 +18,7 @@ import (
 func newPlan(a *app) *cobra.Command {
 	return a.family(verb{
 		use:   "plan VERB",
-		short: "look at a saved plan; apply exactly that",
+		short: "look at saved plans; apply exactly that; throw old ones away",
 		does: `A plan is the file that a run carries out: every entry with its owner, group, mode and ACL before and after.
 fix --dry-run saves one and prints its ID.`,
 		never: "It never changes a plan.",
@@ -27,7 +27,7 @@ fix --dry-run saves one and prints its ID.`,
 			rightful plan show 20261122-093100-4be1 --verbose
 			# carry it out
 			rightful plan apply 20261122-093100-4be1`,
-	}, newPlanShow(a), newPlanApply(a))
+	}, newPlanShow(a), newPlanApply(a), newPlanList(a), newPlanPrune(a))
 }
 
 func newPlanShow(a *app) *cobra.Command {

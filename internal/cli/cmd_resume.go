@@ -61,6 +61,7 @@ func (a *app) resume(ctx context.Context, args []string) error {
 	o, end := a.runOptions(w.s, w.ps.Users)
 	if run.Verb != repair.VerbUndo {
 		o.Verify = a.newVerifier(w.opts, p)
+		o.Exclude = a.excluding(p)
 	}
 	done, err := w.st.Resume(ctx, id, o)
 	end()

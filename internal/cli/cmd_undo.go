@@ -84,6 +84,9 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	if !a.cfg.JSON {
 		a.note("undo of run %s (%s, %s): %s to put back, %d left alone", id, run.Verb, run.Started.Local().Format("2006-01-02 15:04:05"), entries(p.Changes), len(p.Skips))
 	}
+	if err := a.noteExcluded(p); err != nil {
+		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err))
+	}
 	if err := a.confirm(ctx, fmt.Sprintf("Put %s back?", entries(p.Changes))); err != nil {
 		return err
 	}

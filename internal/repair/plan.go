@@ -42,6 +42,8 @@ type PlanHeader struct {
 	Program string    `json:"program"`
 	// Accept lists the named risks that the operator took when the plan was made.
 	Accept []string `json:"accept,omitempty"`
+	// Named lists the accounts that the operator named, where not all were meant.
+	Named []string `json:"named,omitempty"`
 }
 
 // A PlanAccount is one account in a plan: where its entries are, and what its sites were predicted to answer before

@@ -51,6 +51,9 @@ type Options struct {
 	Canary string
 	// Jobs is how many accounts are changed at once; 0 means some more than there are processors.
 	Jobs int
+	// Exclude, if set, says of an entry why it is left alone, or "" where it is not. An entry that a crash left in doubt is
+	// finished all the same.
+	Exclude func(account, path string) string
 	// Wait, if set, is called before each account and returns when it may begin.
 	Wait func(context.Context) error
 	// SystemUID is the lowest uid of people; those below are the system's. 0 means 1000.
@@ -74,7 +77,8 @@ type runner struct {
 	stages [][]int           // accounts, as indexes into the plan
 
 	mu      sync.Mutex
-	status  []status // by change
+	left    map[int]bool // accounts of which the configuration excludes something
+	status  []status     // by change
 	touched map[int]rightful.Meta
 	run     rightful.Run
 }
@@ -207,12 +211,15 @@ func newRunner(s *State, p *Plan, o Options, h outcomeHeader) *runner {
 	if o.Wait == nil {
 		o.Wait = func(context.Context) error { return nil }
 	}
+	if o.Exclude == nil {
+		o.Exclude = func(string, string) string { return "" }
+	}
 	if o.Changed == nil {
 		o.Changed = func(int) {}
 	}
 	return &runner{
 		Options: o, state: s, plan: p, header: h,
-		status: make([]status, p.Changes), touched: map[int]rightful.Meta{},
+		status: make([]status, p.Changes), touched: map[int]rightful.Meta{}, left: map[int]bool{},
 		run: rightful.Run{
 			ID: h.Run, Plan: h.Plan, Verb: h.Verb, Undoes: h.Undoes, Started: h.Started, By: h.By, Command: h.Command,
 			Planned: h.Changes, Stages: []rightful.Stage{},
@@ -240,7 +247,7 @@ func (r *runner) accounts() []string {
 func (r *runner) chooseCanary() error {
 	if r.Canary == "" {
 		for i := range r.plan.Accounts {
-			if r.plan.Accounts[i].Cures() {
+			if a := &r.plan.Accounts[i]; a.Cures() && r.Exclude(a.Account, a.Home) == "" {
 				r.Canary = r.plan.Accounts[i].Account
 				break
 			}
@@ -386,7 +393,7 @@ func (r *runner) judge(ctx context.Context, i int, st *rightful.Stage, js []Judg
 		case why != "":
 		case len(j.Worse) > 0:
 			why = fmt.Sprintf("account %s got worse: %s", j.Account, j.Reason)
-		case i == 0 && j.Account == r.Canary && r.plan.Accounts[a].Cures() && len(j.Cured) == 0:
+		case i == 0 && j.Account == r.Canary && r.plan.Accounts[a].Cures() && len(j.Cured) == 0 && !r.left[a]:
 			why = fmt.Sprintf("the canary %s was not cured: %s", j.Account, orElse(j.Reason, "its sites answer as before"))
 		}
 		if why != "" {
@@ -475,6 +482,12 @@ func (r *runner) account(ctx context.Context, a int) error {
 	}
 	err = r.plan.Each(a, func(seq int, c *rightful.Change) error {
 		t := target{Change: c, from: c.Before, to: c.After, content: c.Content, byHandle: r.plan.Verb == VerbUndo}
+		excluded := r.Exclude(r.plan.Accounts[a].Account, c.Path())
+		if excluded != "" {
+			r.mu.Lock()
+			r.left[a] = true
+			r.mu.Unlock()
+		}
 		if r.prior != nil {
 			switch r.prior.status[seq] {
 			case stNone:
@@ -492,6 +505,9 @@ func (r *runner) account(ctx context.Context, a int) error {
 				r.Changed(1)
 				return nil
 			}
+		}
+		if excluded != "" && !t.resuming {
+			return b.settle(seq, result{status: stSkipped, reason: excluded})
 		}
 		return b.add(seq, t)
 	})
@@ -592,27 +608,35 @@ func (b *batch) flush() error {
 			return b.leave(i, err)
 		}
 		res := b.ap.change(b.ctx, &b.ts[i])
-		seq := b.seqs[i]
 		if b.ph == reverting && (res.status == stApplied || res.status == stAlready) {
 			res.status = stTakenBack
 		}
-		r.mu.Lock()
-		if b.ph == applying || res.status == stTakenBack {
-			r.status[seq] = res.status
-			delete(r.touched, seq)
-			if res.observed != nil {
-				r.touched[seq] = *res.observed
-			}
-		}
-		r.mu.Unlock()
-		if err := r.out.result(b.ph, seq, res); err != nil {
+		if err := b.settle(b.seqs[i], res); err != nil {
 			return err
-		}
-		if b.ph == applying {
-			r.Changed(1)
 		}
 	}
 	b.seqs, b.ts = b.seqs[:0], b.ts[:0]
+	return nil
+}
+
+// settle takes down what became of one change.
+func (b *batch) settle(seq int, res result) error {
+	r := b.r
+	r.mu.Lock()
+	if b.ph == applying || res.status == stTakenBack {
+		r.status[seq] = res.status
+		delete(r.touched, seq)
+		if res.observed != nil {
+			r.touched[seq] = *res.observed
+		}
+	}
+	r.mu.Unlock()
+	if err := r.out.result(b.ph, seq, res); err != nil {
+		return err
+	}
+	if b.ph == applying {
+		r.Changed(1)
+	}
 	return nil
 }
 

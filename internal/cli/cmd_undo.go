@@ -21,8 +21,9 @@ func newUndo(a *app) *cobra.Command {
 run that is not yet undone and is not itself an undo; to redo, undo the undo by its name. It works after a crash too.
 
 An entry is touched only if the run changed it and it still looks as the run left it. Set-id bits and capabilities are
-given back only to a file whose content is still the same. What is left alone is reported with the reason. Sites that
-stop working are reported, and are no reason to stop.`,
+given back only to a file whose content is still the same. What is left alone is reported with the reason; once nothing
+stands in its way, undo of the same run by its name puts that back too. Sites that stop working are reported, and are no
+reason to stop.`,
 		never: "It never touches what somebody else changed since, and never what the run did not change.",
 		examples: `
 			# the newest run
@@ -63,9 +64,6 @@ func (a *app) undo(ctx context.Context, args []string) error {
 	if err != nil {
 		return a.noRun("undo", err)
 	}
-	if run.Undone {
-		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), a.again("runs"))
-	}
 	a.warnDamage(run)
 	o, end := a.runOptions(w.s, w.ps.Users)
 	defer end()
@@ -81,6 +79,9 @@ func (a *app) undo(ctx context.Context, args []string) error {
 		return a.planError(err)
 	}
 	defer p.Close()
+	if run.Undone && p.Changes == 0 { // nor did it leave anything that can be put back by now
+		return fail(exitCannot, fmt.Errorf("undo run %q: %w; nothing was changed", id, repair.ErrUndone), a.again("runs"))
+	}
 	if !a.cfg.JSON {
 		a.note("undo of run %s (%s, %s): %s to put back, %d left alone", id, run.Verb, run.Started.Local().Format("2006-01-02 15:04:05"), entries(p.Changes), len(p.Skips))
 	}

@@ -35,14 +35,14 @@ func (s *State) PlanUndo(ctx context.Context, id string, o Options, h PlanHeader
 	if err != nil {
 		return "", err
 	}
-	cut, err := s.cutUndos(id)
+	cut, settled, err := s.undosOf(id)
 	if err != nil {
 		w.Discard()
 		return "", err
 	}
 	err = inOrder(len(p.Accounts), jobs(o), func(i int) (*undoer, error) {
 		u := &undoer{
-			p: p, i: i, prior: prior, cut: cut, ap: newApplier(o.Server, o.SystemUID, nil),
+			p: p, i: i, prior: prior, cut: cut, settled: settled, ap: newApplier(o.Server, o.SystemUID, nil),
 			repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
 		}
 		defer u.ap.close()
@@ -92,42 +92,54 @@ func inOrder[T any](n, jobs int, make1 func(i int) (T, error), use func(T) error
 	return first
 }
 
-// cutUndos lists, by entry, what earlier attempts to undo a run began and did not finish, or did otherwise than planned.
-func (s *State) cutUndos(id string) (map[string][]way, error) {
-	cut := map[string][]way{}
+// undosOf tells, by entry, what earlier undos of a run did: cut is what those that did not come to their end began, or did
+// otherwise than planned; settled are the entries that one put back and that are not to be put back again. What such a one
+// left alone is not settled: it may be free by now.
+func (s *State) undosOf(id string) (cut map[string][]way, settled map[string]bool, err error) {
+	cut, settled = map[string][]way{}, map[string]bool{}
 	runs, err := s.Runs()
 	for _, r := range runs {
-		if r.Undoes != id || r.Verb != VerbUndo || r.State == rightful.RunDone {
+		done := r.State == rightful.RunDone
+		if r.Undoes != id || r.Verb != VerbUndo || done && r.Undone {
 			continue
 		}
 		o, err := s.readOutcome(r.ID, nil)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		p, err := s.planOf(o)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		left := map[string]bool{}
 		for i := range p.Accounts {
 			err = errors.Join(err, p.Each(i, func(seq int, c *rightful.Change) error {
 				obs, deviates := o.observed[seq]
-				if o.status[seq] == stBegun {
-					cut[key(c.ID)] = append(cut[key(c.ID)], way{c.Before, c.After})
-				} else if deviates && o.touched(seq) {
-					cut[key(c.ID)] = append(cut[key(c.ID)], way{obs, obs})
+				switch k := key(c.ID); {
+				case done && o.status[seq] == stApplied:
+					settled[k] = true
+				case done:
+					left[k] = true
+				case o.status[seq] == stBegun:
+					cut[k] = append(cut[k], way{c.Before, c.After})
+				case deviates && o.touched(seq):
+					cut[k] = append(cut[k], way{obs, obs})
 				}
 				return nil
 			}))
 		}
 		p.Close()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		for k := range left {
+			delete(settled, k)
 		}
 	}
 	if len(runs) > 0 {
-		return cut, nil // others that cannot be read say nothing about this one
+		return cut, settled, nil // others that cannot be read say nothing about this one
 	}
-	return cut, err
+	return cut, settled, err
 }
 
 // An undoer plans the way back for one account.
@@ -137,8 +149,10 @@ type undoer struct {
 	prior *outcome
 	ap    *applier
 	cut   map[string][]way
-	out   []any                        // what goes into the new plan, in order: a Skip or a Change
-	moved map[string]map[uint64]string // base → inode → path, from one walk
+	// settled are entries that an earlier undo put back.
+	settled map[string]bool
+	out     []any                        // what goes into the new plan, in order: a Skip or a Change
+	moved   map[string]map[uint64]string // base → inode → path, from one walk
 
 	// Some entries have several changes; the later ones come first here.
 	repeats map[uint64]bool          // their inodes
@@ -170,7 +184,7 @@ func (u *undoer) account(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !u.prior.touched(seq) {
+		if !u.prior.touched(seq) || len(u.settled) > 0 && u.settled[key(c.ID)] {
 			return nil
 		}
 		return u.change(ctx, seq, c)

@@ -70,7 +70,7 @@ func TestNoFlippedBitIsSilent(t *testing.T) {
 func TestUndoIsExactWhateverByteOfTheOutcomeIsDamaged(t *testing.T) {
 	dir := treetest.Mounted(t, "tmpfs", "")
 	for _, killed := range []int{4, 11, 1000} {
-		for at := int64(0); ; at += 5 {
+		for at := int64(0); ; at += 13 {
 			b := boxIn(t, dir, smallTree)
 			before := b.describe()
 			if b.crash("apply", b.smallPlan(), killed, "") != (killed < 1000) {
@@ -100,7 +100,7 @@ func TestADamagedRunIsResumed(t *testing.T) {
 	before := b.describe()
 	b.apply(b.smallPlan(), b.options())
 	after := b.describe()
-	for at := int64(0); ; at += 23 {
+	for at := int64(0); ; at += 41 {
 		for kill := range 6 {
 			b := boxIn(t, dir, smallTree)
 			if !b.crash("apply", b.smallPlan(), 9, "") {

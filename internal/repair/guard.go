@@ -164,6 +164,9 @@ func (s *State) RecordGuard(g *Guard, planID, reason string) (*rightful.Run, err
 	}
 	run.Stages = []rightful.Stage{st}
 	if err == nil {
+		err = o.note(recHeader, h) // once more, at another place of the disk
+	}
+	if err == nil {
 		err = o.note(recVerdict, st)
 	}
 	if err == nil {

@@ -59,40 +59,40 @@ func (s *State) Lock(command, by string) (unlock func(), err error) {
 	if err := s.dir.Create(); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(lockDir, 0o700); err != nil && !os.IsExist(err) {
+	if err := state.MakeDir(lockDir); err != nil {
 		return nil, fmt.Errorf("create lock directory %q: %w", lockDir, state.Cause(err))
 	}
 	if err := state.Inspect("lock directory", lockDir); err != nil {
 		return nil, err
 	}
-	server, err := hold(s.locks.server, note)
+	server, err := s.hold(s.locks.server, note)
 	if err != nil {
 		return nil, err
 	}
 	leave := func() {
-		os.Remove(s.locks.server) // while it is held; hold knows a file that was taken away
+		s.dir.Remove(s.locks.server) // while it is held; hold knows a file that was taken away
 		server.Close()
 	}
-	state, err := hold(s.locks.state, note)
+	own, err := s.hold(s.locks.state, note)
 	if err != nil {
 		leave()
 		return nil, err
 	}
 	if err := s.sweep(); err != nil {
-		state.Close()
+		own.Close()
 		leave()
 		return nil, err
 	}
 	s.locks.mine = true
 	return func() {
 		s.locks.mine = false
-		state.Close()
+		own.Close()
 		leave()
 	}, nil
 }
 
 // hold locks a file and writes into it who does.
-func hold(path string, note []byte) (*os.File, error) {
+func (s *State) hold(path string, note []byte) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock %q: %w", path, state.Cause(err))
@@ -112,9 +112,9 @@ func hold(path string, note []byte) (*os.File, error) {
 	mine, err := f.Stat()
 	if err == nil {
 		var there os.FileInfo
-		if there, err = os.Lstat(path); os.IsNotExist(err) || err == nil && !os.SameFile(mine, there) {
+		if there, err = s.dir.Stat(path); os.IsNotExist(err) || err == nil && !os.SameFile(mine, there) {
 			f.Close()
-			return hold(path, note)
+			return s.hold(path, note)
 		}
 	}
 	if err == nil {

@@ -58,25 +58,32 @@ func (d *Dir) all() []string {
 // Create makes the directory and those in it where they do not exist.
 func (d *Dir) Create() error {
 	for _, dir := range d.all() {
-		if err := makeDir(dir); err != nil {
+		if err := makeAll(dir); err != nil {
 			return fmt.Errorf("create state directory %q: %w", dir, Cause(err))
 		}
 	}
 	return d.inspect()
 }
 
-// makeDir makes a directory for its owner alone, with those above it, so that a power cut takes none of them away.
-func makeDir(dir string) error {
+// makeAll makes a directory with those above it.
+func makeAll(dir string) error {
 	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
 		return err
 	}
-	above := filepath.Dir(dir)
-	err := makeDir(above)
-	if err == nil {
-		err = os.Mkdir(dir, 0o700)
+	if err := makeAll(filepath.Dir(dir)); err != nil {
+		return err
 	}
-	if err == nil || os.IsExist(err) {
-		err = SyncDir(above)
+	return MakeDir(dir)
+}
+
+// MakeDir makes a directory for its owner alone where there is none, so that a power cut does not take it away.
+func MakeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if os.IsExist(err) {
+		return nil
+	}
+	if err == nil {
+		err = SyncDir(filepath.Dir(dir))
 	}
 	return err
 }

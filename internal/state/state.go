@@ -82,8 +82,11 @@ func MakeDir(dir string) error {
 	if os.IsExist(err) {
 		return nil
 	}
-	if err == nil {
-		err = SyncDir(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	if err = SyncDir(filepath.Dir(dir)); err != nil {
+		os.Remove(dir)
 	}
 	return err
 }

@@ -36,6 +36,9 @@ func (a *app) excluding(p *repair.Plan) func(account, path string) string {
 
 // noteExcluded says before an undo that it does not leave alone what is excluded.
 func (a *app) noteExcluded(p *repair.Plan) error {
+	if len(a.cfg.ExcludeAccount)+len(a.cfg.ExcludePath) == 0 {
+		return nil
+	}
 	n, excluded := 0, a.excluding(p)
 	for i := range p.Accounts {
 		err := p.Each(i, func(_ int, c *rightful.Change) error {

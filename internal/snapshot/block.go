@@ -15,7 +15,7 @@ import (
 const (
 	minBlock = 512
 	maxBlock = 8192
-	endMask  = 2047 // one entry in so many may be a last one
+	endMask  = 1023 // one entry in so many may be a last one
 	maxPaths = 1 << 20
 	maxDir   = 64 << 10
 	maxName  = 255 // NAME_MAX of every Linux file system
@@ -30,6 +30,12 @@ type plainState struct {
 	kind     rightful.Kind
 	unknown  Fields
 }
+
+// How times of change are told: as the difference to the entry before, or to the entry's own birth.
+const (
+	byNeighbour byte = iota
+	byAge
+)
 
 // A packer collects the entries of one block.
 type packer struct {
@@ -51,7 +57,8 @@ type packer struct {
 	lastID              uint64
 	ids                 state.Packer
 
-	ino, birth, ctime, size      state.Packer
+	ino, birth, size             state.Packer
+	ctime, age                   state.Packer // times of change, as the difference to the entry before, and to birth
 	lastIno                      uint64
 	lastBirth, lastCtime         int64
 	links, handles, contents     state.Packer
@@ -70,7 +77,7 @@ func newPacker() *packer {
 
 func (p *packer) reset() {
 	for _, b := range []*[]byte{
-		&p.dirs.B, &p.dir, &p.name, &p.shared, &p.lens, &p.rests, &p.states.B, &p.ids.B, &p.ino.B, &p.birth.B, &p.ctime.B, &p.size.B,
+		&p.dirs.B, &p.dir, &p.name, &p.shared, &p.lens, &p.rests, &p.states.B, &p.ids.B, &p.ino.B, &p.birth.B, &p.ctime.B, &p.age.B, &p.size.B,
 		&p.links.B, &p.handles.B, &p.contents.B,
 	} {
 		*b = (*b)[:0]
@@ -120,6 +127,7 @@ func (p *packer) add(dir, name []byte, e *Entry) (end bool) {
 	p.ino.Int(int64(e.ID.Ino - p.lastIno))
 	p.birth.Int(e.ID.Birth - p.lastBirth)
 	p.ctime.Int(e.Ctime - p.lastCtime)
+	p.age.Int(e.Ctime - e.ID.Birth)
 	p.lastIno, p.lastBirth, p.lastCtime = e.ID.Ino, e.ID.Birth, e.Ctime
 	if e.Kind != rightful.KindDir {
 		p.size.Uint(uint64(e.Size))
@@ -159,7 +167,7 @@ func (p *packer) state(e *Entry) uint64 {
 	m := &e.Meta
 	if m.ACL == nil && m.Default == nil && m.Caps == nil {
 		s := plainState{m.UID, m.GID, m.Mode, e.Kind, e.Unknown}
-		if p.n > 0 && s == p.last {
+		if len(p.plain) > 0 && s == p.last {
 			return p.lastID
 		}
 		id, ok := p.plain[s]
@@ -210,8 +218,13 @@ func (p *packer) what() []byte {
 
 // which gives the second half.
 func (p *packer) which() []byte {
-	var out state.Packer
-	for _, c := range [][]byte{p.ino.B, p.birth.B, p.ctime.B, p.size.B} {
+	// Files that nobody changed since they were made are best told by their age, those of a mass change by their neighbours.
+	ctime, by := p.ctime.B, byNeighbour
+	if len(p.age.B) < len(ctime) {
+		ctime, by = p.age.B, byAge
+	}
+	out := state.Packer{B: []byte{by}}
+	for _, c := range [][]byte{p.ino.B, p.birth.B, ctime, p.size.B} {
 		out.B = append(out.B, c...)
 	}
 	for _, c := range []struct {
@@ -344,6 +357,10 @@ func (b *block) unpackStates(d *state.Unpacker) error {
 // unpackWhich reads the second half of a block whose first half is known.
 func (b *block) unpackWhich(raw []byte) error {
 	d := state.Unpacker{B: raw}
+	by := d.Byte()
+	if by > byAge {
+		return ErrDamaged
+	}
 	b.ino = make([]uint64, b.n)
 	var ino uint64
 	for i := range b.ino {
@@ -354,6 +371,9 @@ func (b *block) unpackWhich(raw []byte) error {
 		*col = make([]int64, b.n)
 		var t int64
 		for i := range *col {
+			if col == &b.ctime && by == byAge {
+				t = b.birth[i]
+			}
 			t += d.Int()
 			(*col)[i] = t
 		}

@@ -48,8 +48,9 @@
 //	         length of the rest of each (byte each); those rests;
 //	         number of states; each: kind (byte), unknown fields (byte), meta;
 //	         the number of each entry's state
-//	which    columns of inode, time of birth, time of change (both ns since 1970), each as the difference to the entry
-//	         before; size; then for the few that have them, as the difference of places: links where not 1,
+//	which    how times of change are told: 0 as the difference to the entry before, 1 to the entry's birth (byte);
+//	         columns of inode, time of birth and time of change (ns since 1970), the first two each as the difference to
+//	         the entry before; size; then for the few that have them, as the difference of places: links where not 1,
 //	         file handle, content (size and SHA-256). Directories have no size and links.
 //	index    bases: path, file system; blocks: base, directory and name of the first entry, number of entries, and for
 //	         each of both frames its length, unpacked length, checksum (uint32) and the first 16 bytes of SHA-256 of

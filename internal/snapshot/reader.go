@@ -391,3 +391,12 @@ func (r *Reader) Verify() error {
 	}
 	return nil
 }
+
+// Sizes gives the bytes on disk of what was recorded: paths and metadata, identity and times, and the index.
+func (r *Reader) Sizes() (what, which, index int64) {
+	for i := range r.blocks {
+		what += int64(r.blocks[i].what.length)
+		which += int64(r.blocks[i].which.length)
+	}
+	return what, which, r.Bytes - what - which
+}

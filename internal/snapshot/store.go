@@ -81,7 +81,17 @@ func (s *Snapshot) Account(name string) (*Account, bool) {
 func (h *Header) Live() bool { return h.Source == "" }
 
 // A Store is where snapshots are kept.
-type Store struct{ dir *state.Dir }
+type Store struct {
+	dir *state.Dir
+	// stepped is called where a crash would find the files in another state. Tests cut the program short there.
+	stepped func()
+}
+
+func (s *Store) step() {
+	if s.stepped != nil {
+		s.stepped()
+	}
+}
 
 // Open opens the store in a state directory. One that does not exist is as good as empty.
 func Open(dir string, s *tree.Server) (*Store, error) {
@@ -89,7 +99,7 @@ func Open(dir string, s *tree.Server) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{d}, nil
+	return &Store{dir: d}, nil
 }
 
 func (s *Store) path(id string) string       { return s.dir.Join(snapshotsDir, id+snapshotExt) }
@@ -105,6 +115,13 @@ func (s *Store) lock(how int, wait bool) (*os.File, error) {
 		return nil, fmt.Errorf("lock snapshots: %w", err)
 	}
 	return f, nil
+}
+
+// keep is state.Keep.
+func (s *Store) keep(f *os.File, path string) error {
+	s.step()
+	defer s.step()
+	return state.Keep(f, path)
 }
 
 // A Taking is a snapshot that is being written. Its methods may be called from several goroutines.
@@ -144,6 +161,7 @@ func (t *Taking) ID() string { return t.snap.ID }
 // Account begins an account: a needs its name, ids and home.
 func (t *Taking) Account(a Account) (*Writer, error) {
 	f, err := state.Temp(t.s.dir.Join(accountsDir))
+	t.s.step()
 	if err != nil {
 		return nil, fmt.Errorf("record account %q: %w", a.Account, state.Cause(err))
 	}
@@ -158,7 +176,7 @@ func (t *Taking) keep(w *Writer) error {
 	if st, err := t.s.dir.Stat(path); err == nil {
 		w.account.Bytes = st.Size()
 		t.s.dir.Remove(w.f.Name())
-	} else if err := state.Keep(w.f, path); err != nil {
+	} else if err := t.s.keep(w.f, path); err != nil {
 		return err
 	} else {
 		t.fresh += w.account.Bytes
@@ -177,10 +195,11 @@ func (t *Taking) Commit() (*Snapshot, error) {
 	var f *os.File
 	if err == nil {
 		f, err = state.Temp(t.s.dir.Join(snapshotsDir))
+		t.s.step()
 	}
 	if err == nil {
 		if _, err = f.Write(text); err == nil {
-			err = state.Keep(f, t.s.path(t.snap.ID))
+			err = t.s.keep(f, t.s.path(t.snap.ID))
 		}
 		if err == nil {
 			f.Close()

@@ -551,16 +551,19 @@ func (a *app) snapshotExport(ctx context.Context, name string, only []string, fo
 			return a.out.err
 		}
 	case "mtree", "getfacl":
-		form := snapshot.Mtree
-		if format == "getfacl" {
-			form = snapshot.Getfacl
+		form := snapshot.Getfacl
+		if format == "mtree" {
+			form = snapshot.Mtree()
 		}
 		write = func(_, base string, e *snapshot.Entry) error {
-			a.out.printf("%s", form(base, e, n == 0))
+			a.out.printf("%s", form(base, e))
 			return a.out.err
 		}
 	default:
 		return fail(exitUsage, fmt.Errorf("unknown format %q: it must be json, mtree or getfacl", format), a.cmd+" --help")
+	}
+	if format == "getfacl" && a.env.StdoutTTY {
+		return fail(exitUsage, errors.New("export as getfacl: names in it may hold anything, and this is a terminal"), term.Command(append([]string{"rightful"}, a.env.Args...)...)+" > FILE")
 	}
 	s, st, err := a.openStore()
 	if err != nil {

@@ -8,13 +8,33 @@ import (
 	"rightful"
 )
 
-// Mtree gives an entry as a line of an mtree(5) specification with full paths, as NetBSD's mtree -C prints them; the first
-// one with the line that says so. What is not known is left out.
-func Mtree(base string, e *Entry, first bool) string {
-	var b strings.Builder
-	if first {
-		b.WriteString("#mtree\n")
+// Mtree gives a function that puts entries, one after the other, into lines of an mtree(5) specification with full paths, as
+// NetBSD's mtree -C prints them. The directories above a base come before it, as such and no more. What is not known is
+// left out.
+func Mtree() func(base string, e *Entry) string {
+	above := map[string]bool{}
+	return func(base string, e *Entry) string {
+		var b strings.Builder
+		if len(above) == 0 {
+			b.WriteString("#mtree\n. type=dir\n")
+			above["/"], above["."] = true, true
+		}
+		if e.Rel == "" {
+			for i := range base {
+				if base[i] == '/' && i > 0 && !above[base[:i]] {
+					above[base[:i]] = true
+					b.WriteString("." + vis(base[:i]) + " type=dir\n")
+				}
+			}
+			above[base] = true
+		}
+		b.WriteString(mtreeLine(base, e))
+		return b.String()
 	}
+}
+
+func mtreeLine(base string, e *Entry) string {
+	var b strings.Builder
 	types := map[rightful.Kind]string{
 		rightful.KindFile: "file", rightful.KindDir: "dir", rightful.KindSymlink: "link", rightful.KindFIFO: "fifo",
 		rightful.KindSocket: "socket", rightful.KindBlock: "block", rightful.KindChar: "char",
@@ -57,7 +77,7 @@ func vis(s string) string {
 
 // Getfacl gives an entry as getfacl -p -n prints it (acl 2.3), which setfacl --restore takes. A link has no ACL, and gives
 // nothing.
-func Getfacl(base string, e *Entry, _ bool) string {
+func Getfacl(base string, e *Entry) string {
 	if e.Kind == rightful.KindSymlink {
 		return ""
 	}
@@ -97,7 +117,7 @@ func writeACL(b *strings.Builder, acl rightful.ACL, prefix string) {
 		b.WriteString(line)
 		masked := e.Tag == rightful.ACLUser || e.Tag == rightful.ACLGroup || e.Tag == rightful.ACLGroupObj
 		if masked && e.Perm&^mask != 0 {
-			b.WriteString(strings.Repeat("\t", max(1, (31-len(line))/8+1)) + "#effective:" + rightful.PermString(e.Perm&mask))
+			b.WriteString("\t#effective:" + rightful.PermString(e.Perm&mask))
 		}
 		b.WriteByte('\n')
 	}

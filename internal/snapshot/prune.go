@@ -12,7 +12,7 @@ import (
 // sweep removes what nobody refers to: unfinished files, and account files of which no snapshot tells. It does nothing
 // while a snapshot is being written, and leaves all account files where one snapshot cannot be read.
 func (s *Store) sweep() (freed int64) {
-	lock, err := s.lock(unix.LOCK_EX, false)
+	lock, err := s.dir.Flock(lockFile, unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
 		return 0
 	}
@@ -36,7 +36,8 @@ func (s *Store) sweep() (freed int64) {
 			if i, err := n.Info(); err == nil {
 				freed += i.Size()
 			}
-			s.dir.Remove(s.dir.Join(dir, n.Name()))
+			s.dir.Remove(s.dir.Join(dir, n.Name())) // what stays is swept next time
+			s.step()
 		}
 	}
 	return freed
@@ -48,6 +49,7 @@ func (s *Store) Remove(ids []string) (freed int64, err error) {
 		if err := s.dir.Remove(s.path(id)); err != nil {
 			return 0, fmt.Errorf("remove snapshot %q: %w", id, err)
 		}
+		s.step()
 	}
 	if err := state.SyncDir(s.dir.Join(snapshotsDir)); err != nil {
 		return 0, fmt.Errorf("remove snapshots: %w", state.Cause(err))

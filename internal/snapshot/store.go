@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -105,18 +106,6 @@ func Open(dir string, s *tree.Server) (*Store, error) {
 func (s *Store) path(id string) string       { return s.dir.Join(snapshotsDir, id+snapshotExt) }
 func (s *Store) accountPath(h string) string { return s.dir.Join(accountsDir, h+accountExt) }
 
-// lock takes the store's lock, shared or alone. It waits for others only where wait is set.
-func (s *Store) lock(how int, wait bool) (*os.File, error) {
-	if !wait {
-		how |= unix.LOCK_NB
-	}
-	f, err := s.dir.Flock(lockFile, how)
-	if err != nil {
-		return nil, fmt.Errorf("lock snapshots: %w", err)
-	}
-	return f, nil
-}
-
 // keep is state.Keep.
 func (s *Store) keep(f *os.File, path string) error {
 	s.step()
@@ -140,9 +129,9 @@ func (s *Store) Create(h Header) (*Taking, error) {
 		return nil, err
 	}
 	s.sweep()
-	lock, err := s.lock(unix.LOCK_SH, true)
+	lock, err := s.dir.Flock(lockFile, unix.LOCK_SH)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("lock snapshots: %w", err)
 	}
 	h.Version, h.Program, h.Server, h.Root = formatVersion, rightful.Version, s.dir.Server, s.dir.Root
 	h.Created = time.Now().UTC()
@@ -287,18 +276,10 @@ func (s *Store) Get(id string) (*Snapshot, error) {
 	if !state.ValidID(id) {
 		return fail(ErrNone)
 	}
-	st, err := s.dir.Stat(s.path(id))
+	text, err := s.dir.Read(filepath.Join(snapshotsDir, id+snapshotExt), maxList)
 	if os.IsNotExist(err) {
 		return fail(ErrNone)
-	}
-	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxList) {
-		err = ErrNotOurs
-	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(s.path(id))
-	}
-	if err != nil {
+	} else if err != nil {
 		return fail(err)
 	}
 	sn, err := unmarshal(text)

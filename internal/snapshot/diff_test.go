@@ -62,7 +62,7 @@ func TestDiffTellsEveryDifferenceAndNothingElse(t *testing.T) {
 		if d.Change == ChangeMoved {
 			line += " to " + d.After.Rel
 		}
-		line = strings.TrimSpace(line + " " + strings.Join(names(d.Fields), " "))
+		line = strings.TrimSpace(line + " " + strings.Join(wordsOf(d.Fields), " "))
 		if d.Replaced {
 			line += " replaced"
 		}
@@ -79,7 +79,7 @@ func TestDiffTellsEveryDifferenceAndNothingElse(t *testing.T) {
 	}
 }
 
-func names(f Fields) (out []string) {
+func wordsOf(f Fields) (out []string) {
 	for i, n := range []string{"owner", "group", "mode", "acl", "caps"} {
 		if f&(1<<i) != 0 {
 			out = append(out, n)

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -156,5 +157,46 @@ func readBack(t *testing.T, want []Entry) {
 		if err != nil || !slices.ContainsFunc(es, func(e *Entry) bool { return cmp.Equal(*e, want[i]) }) {
 			t.Fatalf("look up inode of %q: %v, %v", want[i].Rel, es, err)
 		}
+	}
+}
+
+// Whoever writes a record cannot make it hold what no file system does, or the same twice.
+func TestWhatNoFileSystemHasIsNotRecorded(t *testing.T) {
+	s := scratch(t)
+	k, err := s.Create(Header{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := k.Account(Account{Account: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(&Entry{}); err == nil {
+		t.Error("recorded without a base")
+	}
+	if err := w.Base("/home/alice", fs); err != nil {
+		t.Fatal(err)
+	}
+	long := string(make([]byte, maxName+1))
+	for _, rel := range []string{"..", "a/../b", "/etc/passwd", "a//b", "a/", "./a", "a\x00b", "b/" + long, "a/./b"} {
+		if err := w.Add(&Entry{Rel: rel}); err == nil {
+			t.Errorf("%q was recorded", rel)
+		}
+	}
+	for _, c := range []struct {
+		rel string
+		err error
+	}{{"", nil}, {"", ErrOrder}, {"b", nil}, {"a", ErrOrder}, {"c", nil}, {"b/x", nil}, {"b/x", ErrOrder}, {"d", ErrOrder}, {"b/x/y", nil}, {"b-", ErrOrder}} {
+		if err := w.Add(&Entry{Rel: c.rel}); !errors.Is(err, c.err) {
+			t.Errorf("%q: %v, want %v", c.rel, err, c.err)
+		}
+	}
+	if err := w.Base("/home/alice", fs); !errors.Is(err, ErrOrder) {
+		t.Errorf("base twice: %v", err)
+	}
+	w.Discard()
+	k.Discard()
+	if all, err := s.List(); err != nil || len(all) > 0 {
+		t.Errorf("listed: %v, %v", all, err)
 	}
 }

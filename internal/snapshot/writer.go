@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -102,7 +103,7 @@ func (w *Writer) add(dir, name []byte, e *Entry) error {
 	switch {
 	case len(w.bases) == 0:
 		return errors.New("record entry: no base")
-	case len(name) > maxName || len(dir) > maxDir || len(name) == 0 && len(dir) > 0:
+	case len(name) > maxName || len(dir) > maxDir || !names(dir, name):
 		return fmt.Errorf("record %q: not a path that a file system can have", rightful.JoinPath(string(dir), string(name)))
 	case w.any && compareKeys(w.lastDir, w.last, dir, name) >= 0:
 		return fmt.Errorf("record %q: %w", rightful.JoinPath(string(dir), string(name)), ErrOrder)
@@ -114,6 +115,25 @@ func (w *Writer) add(dir, name []byte, e *Entry) error {
 		w.flush()
 	}
 	return w.err
+}
+
+// names reports whether a path is made of names that a directory can hold; the base itself has none.
+func names(dir, name []byte) bool {
+	if len(dir) == 0 && len(name) == 0 {
+		return true
+	}
+	for len(dir) > 0 {
+		part, rest, more := bytes.Cut(dir, []byte{'/'})
+		if !isName(part) || more && len(rest) == 0 {
+			return false
+		}
+		dir = rest
+	}
+	return isName(name)
+}
+
+func isName(b []byte) bool {
+	return len(b) > 0 && string(b) != "." && string(b) != ".." && bytes.IndexByte(b, 0) < 0
 }
 
 // Unread records that something could not be read.

@@ -110,7 +110,9 @@ type Report struct {
 	// New and Gone count, where a snapshot is restored, entries that came since and that are no more. Neither is touched;
 	// Notes name some of them.
 	New, Gone int
-	rules     map[*policy.Rule]*ruleCount
+	// Lost are records of snapshots that could not be read, and so were not asked.
+	Lost  []error
+	rules map[*policy.Rule]*ruleCount
 }
 
 // Worse lists the sites that the changes would make worse.

@@ -76,11 +76,11 @@ func (j *job) openRecords() error {
 	return nil
 }
 
-// read opens a record. One that cannot be read is noted, once.
+// read opens a record. One that cannot be read is told of, once.
 func (j *job) read(rec *record) (*snapshot.Reader, error) {
-	if rec.r == nil && rec.err == nil {
+	if rec.r == nil && rec.err == nil { // a record that failed once is not tried again
 		if rec.r, rec.err = j.c.Truth.Store.Account(rec.snap, j.a.Name); rec.err != nil {
-			j.note(j.a.Home, rec.err.Error())
+			j.r.Lost = append(j.r.Lost, rec.err)
 		}
 	}
 	return rec.r, rec.err
@@ -100,7 +100,7 @@ func (j *job) closeRecords() {
 // restoring reports whether records and not rules say what entries are to be.
 func (j *job) restoring() bool { return j.records != nil && j.records.truth.Restore }
 
-// identity gives what an entry is known by. A handle costs a system call, and is needed only where there is no time of
+// entryID gives what an entry is known by. A handle costs a system call, and is needed only where there is no time of
 // birth.
 func (j *job) entryID(e *tree.Entry) rightful.EntryID {
 	if j.records == nil {
@@ -223,8 +223,11 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have right
 	for _, rec := range j.records.list {
 		was, same, err := j.recall(rec, p, kind, id)
 		if err != nil {
-			rec.err = err
-			continue // it was noted
+			if rec.err == nil {
+				rec.err = err
+				j.r.Lost = append(j.r.Lost, fmt.Errorf("read account %q of snapshot %q: %w", j.a.Name, rec.snap.ID, err))
+			}
+			continue
 		}
 		if was == nil {
 			continue
@@ -246,7 +249,7 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 	was, same, err := j.recall(rec, p, kind, id)
 	switch {
 	case err != nil:
-		j.failed = err
+		j.failed = fmt.Errorf("restore account %q from snapshot %q: %w", j.a.Name, rec.snap.ID, err)
 		return op
 	case was == nil:
 		if rs.truth.covers(p) {

@@ -242,6 +242,7 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 	var census check.Census
 	err = check.Run(ctx, c.opts, func(r *check.Report) error {
 		t.add(r)
+		a.lost(r)
 		shown.add(r)
 		census.Add(r)
 		return a.out.err
@@ -262,6 +263,13 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 	}
 	t.bad = t.bad || brokenFiles(c.ps.Issues)
 	return exitWith(shown.end(t))
+}
+
+// lost warns of what could not be read of snapshots.
+func (a *app) lost(r *check.Report) {
+	for _, err := range r.Lost {
+		a.warn("%v", err)
+	}
 }
 
 // runError gives the exit code of an error from below: an interrupt keeps its own.

@@ -267,6 +267,7 @@ func (a *app) draw(ctx context.Context, c *writing, d *draft) (err error) {
 	defer p.End()
 	c.opts.Walked = func(n int) { p.Add(int64(n)) }
 	err = check.Run(ctx, c.opts, func(r *check.Report) error {
+		a.lost(r)
 		if c.opts.Truth != nil && c.opts.Truth.Restore {
 			a.restored(r)
 		} else {

@@ -46,7 +46,7 @@ var permitted = map[string]struct {
 	},
 	"internal/tools/testsum": {nil, "reads test output"},
 	"internal/tools/bench": {
-		[]string{".", "internal/tree", "internal/panel", "internal/policy", "internal/check"},
+		[]string{".", "internal/tree", "internal/panel", "internal/policy", "internal/check", "internal/snapshot"},
 		"measures the program, and the walk and the rules by themselves",
 	},
 	"internal/tools/mkman": {[]string{".", "internal/cli"}, "renders the help texts"},

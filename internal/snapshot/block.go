@@ -427,7 +427,8 @@ func (b *block) name(i int) []byte {
 	return b.names[from:b.ends[i]]
 }
 
-// fill writes entry i into e, as far as the block is unpacked. What it points at belongs to the block.
+// fill writes entry i into e, as far as the block is unpacked. What it points at belongs to the block. dir is the path of
+// its directory.
 func (b *block) fill(i int, dir []byte, fs rightful.FSID, e *Entry) {
 	s := &b.states[b.ids[i]]
 	*e = Entry{Kind: s.kind, Unknown: s.unknown, Meta: s.meta, Number: b.number + i}

@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"bytes"
+
 	"rightful"
 )
 
@@ -61,7 +63,8 @@ func known(id rightful.EntryID) bool { return id.Ino != 0 && !id.Weak() }
 const maxAside = 100_000
 
 // Diff hands every difference between two records of an account to fn: in walk order what changed in its place, then what
-// moved, what is gone and what is new. What only one of them knows because it has another base is gone or new.
+// moved, what is gone and what is new. What only one of them knows because it has another base is gone or new. The
+// Difference is fn's until fn returns.
 // Differences of size and times alone are none.
 func Diff(a, b *Reader, fn func(*Difference) error) error {
 	d := differ{fn: fn}
@@ -87,6 +90,12 @@ type differ struct {
 	// same says for pairs of states of the two blocks at hand which fields differ.
 	same       map[[2]uint32]Fields
 	left, over *block
+	// dirs are the directories compared last, and order how they stand.
+	dirs  [2]*dirRun
+	order int
+	// out is what both hands to fn, over and over.
+	out           Difference
+	before, after Entry
 }
 
 // base joins the records of one base.
@@ -111,7 +120,12 @@ func (d *differ) base(a, b *cursor) error {
 		case b.done():
 			c = -1
 		default:
-			c = compareKeys(a.dir(), a.name(), b.dir(), b.name())
+			if ra, rb := &a.b.dirs[a.run], &b.b.dirs[b.run]; ra != d.dirs[0] || rb != d.dirs[1] {
+				d.dirs, d.order = [2]*dirRun{ra, rb}, compareDirs(ra.path, rb.path)
+			}
+			if c = d.order; c == 0 {
+				c = bytes.Compare(a.name(), b.name())
+			}
 		}
 		var err error
 		switch {
@@ -163,19 +177,20 @@ func (d *differ) both(a, b *cursor) error {
 	if f == 0 && x.kind == y.kind {
 		return nil
 	}
-	out := &Difference{Change: ChangeMeta, Base: a.r.bases[a.base].path, Fields: f}
-	var err error
-	if out.Before, err = a.r.entry(a.i, a.j); err != nil {
-		return err
+	for _, c := range []*cursor{a, b} {
+		if _, err := c.r.block(c.i, true); err != nil {
+			return err
+		}
 	}
-	if out.After, err = b.r.entry(b.i, b.j); err != nil {
-		return err
-	}
+	a.b.fill(a.j, a.dir(), a.r.bases[a.base].fs, &d.before)
+	b.b.fill(b.j, nil, b.r.bases[b.base].fs, &d.after)
+	d.after.Rel = d.before.Rel
+	d.out = Difference{Change: ChangeMeta, Base: a.r.bases[a.base].path, Fields: f, Before: &d.before, After: &d.after}
 	if x.kind != y.kind {
-		out.Change, out.Fields = ChangeKind, 0
+		d.out.Change, d.out.Fields = ChangeKind, 0
 	}
-	out.Replaced = known(out.Before.ID) && known(out.After.ID) && !out.Before.ID.Same(out.After.ID)
-	return d.fn(out)
+	d.out.Replaced = known(d.before.ID) && known(d.after.ID) && !d.before.ID.Same(d.after.ID)
+	return d.fn(&d.out)
 }
 
 // aside tells what moved, and then what is gone and what is new.
@@ -190,7 +205,7 @@ func (d *differ) aside() error {
 	for _, n := range d.new {
 		moved := false
 		for k, g := range at[n.After.ID.Ino] {
-			if g != nil && g.Before.Kind == n.After.Kind && g.Before.ID.Same(n.After.ID) {
+			if g != nil && g.Base == n.Base && g.Before.Kind == n.After.Kind && g.Before.ID.Same(n.After.ID) {
 				at[n.After.ID.Ino][k] = nil
 				g.Change, g.After = ChangeMoved, n.After
 				g.Fields = Differs(g.Before.Kind, g.Before.Meta, g.After.Meta, g.Before.Unknown|g.After.Unknown)

@@ -24,7 +24,7 @@ func TestAQuickRunMeasuresEveryRowAndLeavesNothingBehind(t *testing.T) {
 	if unix.Geteuid() != 0 {
 		t.Skip("not root: trees of many owners cannot be built")
 	}
-	for _, p := range []string{"bfs", "getfacl", "/usr/bin/time", "find", "xargs"} {
+	for _, p := range []string{"bfs", "getfacl", "setfacl", "/usr/bin/time", "find", "xargs"} {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skipf("%s is not installed", p)
 		}
@@ -41,6 +41,7 @@ func TestAQuickRunMeasuresEveryRowAndLeavesNothingBehind(t *testing.T) {
 	for _, row := range []string{
 		"| the floor |", "| the walk alone |", "| walk + policy |", "| rightful check |", "| find -printf |", "| bfs -", "| getfacl -R -n -P |",
 		"| rightful fix |", "| rightful undo |", "| chown -Rh; chmod -R |", "| fixperms script |", "### reading odd trees",
+		"| rightful snapshot take |", "| rightful snapshot restore |", "| setfacl --restore |", "### records", "| snapshot: one path looked up |",
 		"| the walk alone against the floor |", "| check against getfacl -R -n -P |", "| fix against chown -Rh; chmod -R |",
 		"| undo against rightful fix |", "| memory of fix,", "| fix of 1 accounts against fixperms script |",
 	} {

@@ -39,15 +39,16 @@ func main() {
 
 // bench is one run of the whole.
 type bench struct {
-	out, err io.Writer
-	self     string
-	rightful string
-	dir      string
-	rounds   int
-	cold     bool
-	targets  []target
-	memory   map[int][2]float64 // size: check, fix
-	perEntry map[int]float64    // size: µs
+	out, err   io.Writer
+	self       string
+	rightful   string
+	dir        string
+	rounds     int
+	cold       bool
+	targets    []target
+	memory     map[int][2]float64 // size: check, fix
+	takeMemory map[int]float64    // size: snapshot take
+	perEntry   map[int]float64    // size: µs
 }
 
 func (b *bench) printf(format string, args ...any) { fmt.Fprintf(b.out, format, args...) }
@@ -61,9 +62,9 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 	keep := fs.Bool("keep", false, "leave the trees there, and use those that are")
 	rounds := fs.Int("rounds", 5, "how often each command is measured")
 	quick := fs.Bool("quick", false, "a tiny tree and one round: to see that it works")
-	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, script, cold, odd")
+	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, snapshot, script, cold, odd")
 	rightful := fs.String("rightful", "bin/rightful", "the program to measure")
-	run := fs.String("step", "", "only run this `PART` below the directory given: floor, walk, policy, check, damage, heal")
+	run := fs.String("step", "", "only run this `PART` below the directory given: floor, walk, attrs, policy, check, damage, heal")
 	profile := fs.String("cpuprofile", "", "with -step: write a CPU profile there")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -71,7 +72,7 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 	if *run != "" {
 		return oneStep(*run, fs.Arg(0), *profile, errs)
 	}
-	b := &bench{out: out, err: errs, rounds: max(1, *rounds), cold: true, memory: map[int][2]float64{}, perEntry: map[int]float64{}}
+	b := &bench{out: out, err: errs, rounds: max(1, *rounds), cold: true, memory: map[int][2]float64{}, takeMemory: map[int]float64{}, perEntry: map[int]float64{}}
 	many, depth := 200_000, 500
 	if *quick {
 		*sizes, b.rounds, b.cold, many, depth = "5000", 1, false, 500, 40
@@ -200,6 +201,11 @@ func (b *bench) size(ctx context.Context, size int, last bool, want func(string)
 			return err
 		}
 	}
+	if want("snapshot") {
+		if err := b.snapshots(ctx, size, w, last); err != nil {
+			return err
+		}
+	}
 	if !last {
 		return nil
 	}
@@ -247,7 +253,7 @@ func (b *bench) sound(ctx context.Context, w *world, findings int) error {
 }
 
 func (b *bench) step(what string, w *world) *contender {
-	label := map[string]string{"floor": "the floor", "walk": "the walk alone", "policy": "walk + policy"}[what]
+	label := map[string]string{"floor": "the floor", "walk": "the walk alone", "attrs": "the walk with attributes", "policy": "walk + policy"}[what]
 	return &contender{name: label, argv: []string{b.self, "-step", what, w.root}, entries: w.entries}
 }
 
@@ -421,14 +427,24 @@ func (b *bench) growth() {
 		}
 		b.under(fmt.Sprintf("check, time per entry at %s against %s", thousands(float64(most)), thousands(float64(least))), "×", b.perEntry[most]/b.perEntry[least], 1.2)
 	}
+	fix := map[int]float64{}
+	for size, m := range b.memory {
+		fix[size] = m[1]
+	}
+	b.sameMemory("fix", fix)
+	b.sameMemory("snapshot take", b.takeMemory)
+}
+
+// sameMemory demands that something takes as much memory for the largest tree as for one of 100,000 entries.
+func (b *bench) sameMemory(what string, at map[int]float64) {
 	from, to := 0, 0
-	for size := range b.memory {
+	for size := range at {
 		if size >= 100_000 && (from == 0 || size < from) {
 			from = size
 		}
 		to = max(to, size)
 	}
 	if from > 0 && from < to {
-		b.under("memory of fix at the largest size against 100,000", "×", b.memory[to][1]/b.memory[from][1], 1.2)
+		b.under("memory of "+what+" at the largest size against 100,000", "×", at[to]/at[from], 1.2)
 	}
 }

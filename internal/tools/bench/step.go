@@ -26,8 +26,8 @@ func step(what, root string) (entries int64, err error) {
 	switch what {
 	case "floor":
 		return floor(root)
-	case "walk", "policy":
-		return walk(root, what == "policy")
+	case "walk", "policy", "attrs":
+		return walk(root, what == "policy", what == "attrs")
 	case "check":
 		return wholeCheck(root)
 	case "damage", "heal":
@@ -165,9 +165,9 @@ func (f *floorWalker) dir(depth int, fd uintptr) unix.Errno {
 	return 0
 }
 
-// walk is the program's own walk of all accounts with as many workers as check has, without attributes; with judge set, each
+// walk is the program's own walk of all accounts with as many workers as check has; with judge set, each
 // entry's rule is found and the entry judged by it.
-func walk(root string, judge bool) (int64, error) {
+func walk(root string, judge, attrs bool) (int64, error) {
 	s, err := tree.OpenServer(root)
 	if err != nil {
 		return 0, err
@@ -209,7 +209,7 @@ func walk(root string, judge bool) (int64, error) {
 						}
 						v.home = a.Home
 					}
-					return b.Walk(ctx, &v, false)
+					return b.Walk(ctx, &v, attrs)
 				}()
 			}
 			total.Add(v.n)

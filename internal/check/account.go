@@ -114,6 +114,7 @@ type job struct {
 	// records are what snapshots say of the account, nil where they say nothing. failed: one that is restored from could
 	// not be read to its end.
 	records *records
+	dirRel  string // of the directory whose entries the walk is at
 	failed  error
 	above   mask // who may pass through everything above the base
 	levels  []level

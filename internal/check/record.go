@@ -82,6 +82,11 @@ func (c *checker) record(ctx context.Context, a *panel.Account, to *snapshot.Tak
 		}
 		err = w.Take(ctx, b, o)
 		b.Close()
+		if err != nil && ctx.Err() == nil && w.Err() == nil { // the home went away while it was read
+			w.Unread("", err.Error())
+			missed(fmt.Errorf("record account %q: %w", a.Name, err))
+			continue
+		}
 		if err != nil {
 			w.Discard()
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

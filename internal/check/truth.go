@@ -26,7 +26,7 @@ type Truth struct {
 }
 
 // maxRecords bounds how many different records of one account are asked about an entry.
-const maxRecords = 16
+const maxRecords = 8
 
 // records are those of one account, opened as they are needed.
 type records struct {
@@ -241,6 +241,20 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have right
 	return recalled{}, false
 }
 
+// unchanged reports whether an entry is the inode that was recorded at its path, in the state that was: nearly always so, and
+// then nothing is to be thought about it.
+func (j *job) unchanged(e *tree.Entry, have *rightful.Meta) bool {
+	if !j.restoring() || e.Birth == 0 || e.Kind == rightful.KindSymlink {
+		return false
+	}
+	id := j.statID(&e.Stat)
+	n, ok, err := j.records.list[0].r.Same(j.base, j.dirRel, e.Name, e.Kind, have, &id)
+	if ok = ok && err == nil; ok { // an error comes again with the look-up
+		j.records.met[n/64] |= 1 << (n % 64)
+	}
+	return ok
+}
+
 // judgeRecorded says what is thought of an entry when it is to be as recorded.
 func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) opinion {
 	op := opinion{after: have, rule: rule}
@@ -258,8 +272,8 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 		return op
 	}
 	rs.met[was.Number/64] |= 1 << (was.Number % 64)
-	if !rs.truth.covers(p) {
-		return op
+	if !rs.truth.covers(p) || kind == rightful.KindBlock || kind == rightful.KindChar {
+		return op // a device is never changed
 	}
 	only := rs.truth.Only
 	if only == 0 {

@@ -33,14 +33,14 @@ func ruleName(r *policy.Rule) string {
 
 // judge says what is thought of an entry, by its rule, by what snapshots say of it, and by the laws. p is an absolute path.
 func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) opinion {
+	if j.restoring() {
+		return j.judgeRecorded(lv, p, rule, kind, have, immutable, id)
+	}
 	op := opinion{after: have, rule: rule}
 	if kind == rightful.KindBlock || kind == rightful.KindChar {
 		op.problem, op.rule = Device, nil
 		op.note = "never opened or changed: look at who made it, and remove it by hand"
 		return op
-	}
-	if j.restoring() {
-		return j.judgeRecorded(lv, p, rule, kind, have, immutable, id)
 	}
 	if rule == nil {
 		return op
@@ -209,8 +209,12 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if rule == nil && !j.restoring() && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
 		return false, nil
 	}
-	if rule != nil && !j.restoring() && rule.Judge(have, e.Kind, j.c.Exact).OK {
+	right := rule != nil && !j.restoring() && rule.Judge(have, e.Kind, j.c.Exact).OK
+	if right || j.unchanged(e, &have) {
 		// Nearly every entry ends here: what is right needs no path, and no more thought than who can read it.
+		if rule == nil {
+			return false, nil
+		}
 		j.counter.of(rule).right++
 		if lv.site >= 0 {
 			j.count(lv, e, rule, have, have)
@@ -489,6 +493,9 @@ func (j *job) scriptsOf(path string, lv *level) *site {
 // Enter makes the level of a directory, and looks at what decides about all of it: its .htaccess, and in a document root
 // the front page. It implements tree.Visitor.
 func (j *job) Enter(d *tree.Dir) error {
+	if j.restoring() {
+		j.dirRel = d.Rel()
+	}
 	lv := &j.levels[d.Depth]
 	// They are entered in the order in which they were met; those before this one were not entered.
 	i := slices.IndexFunc(lv.subs, func(s subdir) bool { return s.id == inode{d.Stat.Dev, d.Stat.Ino} })

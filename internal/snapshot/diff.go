@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"strings"
 
 	"rightful"
 )
@@ -67,7 +68,7 @@ const maxAside = 100_000
 // Difference is fn's until fn returns.
 // Differences of size and times alone are none.
 func Diff(a, b *Reader, fn func(*Difference) error) error {
-	d := differ{fn: fn}
+	d := differ{fn: fn, dark: [2]map[string]bool{a.dark(), b.dark()}}
 	for i := range a.bases {
 		if err := d.base(newCursor(a, i), newCursor(b, b.baseIndex(a.bases[i].path))); err != nil {
 			return err
@@ -85,7 +86,9 @@ func Diff(a, b *Reader, fn func(*Difference) error) error {
 }
 
 type differ struct {
-	fn        func(*Difference) error
+	fn func(*Difference) error
+	// dark are the paths of which each record knows nothing, with all beneath them: what it lacks there may be there.
+	dark      [2]map[string]bool
 	gone, new []*Difference
 	// same says for pairs of states of the two blocks at hand which fields differ.
 	same       map[[2]uint32]Fields
@@ -152,6 +155,13 @@ func (d *differ) only(c *cursor, aside *[]*Difference, change Change) error {
 		return err
 	}
 	x := &Difference{Change: change, Base: c.r.bases[c.base].path, Before: e}
+	other := d.dark[1]
+	if change == ChangeNew {
+		other = d.dark[0]
+	}
+	if hides(other, x.Base, e.Rel) {
+		return nil
+	}
 	if change == ChangeNew {
 		x.Before, x.After = nil, e
 	}
@@ -160,6 +170,30 @@ func (d *differ) only(c *cursor, aside *[]*Difference, change Change) error {
 	}
 	*aside = append(*aside, x)
 	return nil
+}
+
+// dark gives the paths that could not be read.
+func (r *Reader) dark() map[string]bool {
+	m := map[string]bool{}
+	for _, u := range r.unread {
+		m[rightful.JoinPath(u.Base, u.Rel)] = true
+	}
+	return m
+}
+
+// hides reports whether a path or a directory above it is among those of which nothing is known.
+func hides(dark map[string]bool, base, rel string) bool {
+	if len(dark) == 0 {
+		return false
+	}
+	p := rightful.JoinPath(base, rel)
+	for len(p) > len(base) {
+		if dark[p] {
+			return true
+		}
+		p = p[:strings.LastIndexByte(p, '/')]
+	}
+	return dark[base]
 }
 
 func (d *differ) both(a, b *cursor) error {

@@ -123,6 +123,33 @@ func TestUnknownFieldsAreNoDifference(t *testing.T) {
 	}
 }
 
+// What one of the two could not read is neither gone nor new.
+func TestWhatCouldNotBeReadIsNotGone(t *testing.T) {
+	s := scratch(t)
+	dir := func(rel string) Entry { return Entry{Rel: rel, Kind: rightful.KindDir, Links: 0} }
+	a := open(t, s, record(t, s, []Entry{dir(""), dir("d"), dir("e"), dir("d/f"), dir("e/f")}))
+	b := open(t, s, record(t, s, []Entry{dir(""), dir("d"), dir("e")}))
+	b.unread = []Unread{{"/home/alice", "d", "input/output error"}}
+	var got []string
+	tell := func(d *Difference) error {
+		e := d.Before
+		if e == nil {
+			e = d.After
+		}
+		got = append(got, string(d.Change)+" "+e.Rel)
+		return nil
+	}
+	if err := Diff(a, b, tell); err != nil {
+		t.Fatal(err)
+	}
+	if err := Diff(b, a, tell); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"gone e/f", "new e/f"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func BenchmarkDiff(b *testing.B) {
 	s := scratch(b)
 	entries := someEntries(rand.New(rand.NewPCG(11, 11)), 200_000)

@@ -46,6 +46,7 @@ type Reader struct {
 	unread []Unread
 
 	cached [4]*block // the blocks unpacked last, newest first
+	dir    []byte    // the one that Same was asked about last
 	raw    []byte
 	plain  []byte
 	inodes []inode // by number, once somebody asked
@@ -290,7 +291,7 @@ func (r *Reader) Lookup(basePath, rel string) (*Entry, error) {
 }
 
 func (r *Reader) lookup(basePath string, dir, name []byte) (*Entry, error) {
-	n := slices.IndexFunc(r.bases, func(b base) bool { return b.path == basePath })
+	n := r.baseIndex(basePath)
 	if n < 0 {
 		return nil, nil
 	}
@@ -307,6 +308,38 @@ func (r *Reader) lookup(basePath string, dir, name []byte) (*Entry, error) {
 		return nil, nil
 	}
 	return r.entry(i, j)
+}
+
+// Same gives the number of the entry recorded at a path, if that is the same inode in the same state as what is handed to
+// it. It allocates nothing where its answer lies near the one before. An inode that cannot be told from others is none.
+func (r *Reader) Same(basePath, dir string, name []byte, kind rightful.Kind, meta *rightful.Meta, id *rightful.EntryID) (number int, ok bool, err error) {
+	n := r.baseIndex(basePath)
+	if n < 0 || id.Weak() || r.bases[n].fs != id.FS {
+		return 0, false, nil
+	}
+	d := bytesOf(dir, &r.dir)
+	i := r.place(n, d, name)
+	if i < 0 || r.blocks[i].base != n {
+		return 0, false, nil
+	}
+	b, err := r.block(i, true)
+	if err != nil {
+		return 0, false, err
+	}
+	j, ok := b.find(d, name)
+	if !ok || b.ino[j] != id.Ino || b.birth[j] != id.Birth || len(id.Handle) > 0 {
+		return 0, false, nil
+	}
+	s := &b.states[b.ids[j]]
+	return b.number + j, s.kind == kind && s.unknown == 0 && s.meta.Equal(*meta), nil
+}
+
+// bytesOf gives the bytes of a string in a buffer that is used again, and copies only what is not there yet.
+func bytesOf(s string, buf *[]byte) []byte {
+	if string(*buf) != s {
+		*buf = append((*buf)[:0], s...)
+	}
+	return *buf
 }
 
 // place gives the block that a path would lie in, or -1 where it comes before all.

@@ -120,6 +120,7 @@ type Taking struct {
 	zstd  *zstd.Encoder
 	mu    sync.Mutex
 	snap  Snapshot
+	idle  []*packer
 	fresh int64 // bytes of account files that nobody had recorded before
 }
 
@@ -155,6 +156,26 @@ func (t *Taking) Account(a Account) (*Writer, error) {
 		return nil, fmt.Errorf("record account %q: %w", a.Account, state.Cause(err))
 	}
 	return newWriter(t, a, f), nil
+}
+
+// packer gives an empty packer; spare takes it back. One account after the other uses the same, so that memory does not grow
+// with their number.
+func (t *Taking) packer() *packer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.idle); n > 0 {
+		p := t.idle[n-1]
+		t.idle = t.idle[:n-1]
+		return p
+	}
+	return newPacker()
+}
+
+func (t *Taking) spare(p *packer) {
+	p.reset()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = append(t.idle, p)
 }
 
 // keep gives a finished account its name, unless the same was recorded before.

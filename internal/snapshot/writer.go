@@ -136,6 +136,9 @@ func isName(b []byte) bool {
 	return len(b) > 0 && string(b) != "." && string(b) != ".." && bytes.IndexByte(b, 0) < 0
 }
 
+// Err is the error of writing that ended the record, nil as long as it can go on.
+func (w *Writer) Err() error { return w.err }
+
 // Unread records that something could not be read.
 func (w *Writer) Unread(rel, reason string) {
 	w.account.Unread++
@@ -224,7 +227,7 @@ func header() []byte {
 // newWriter begins an account file.
 func newWriter(t *Taking, a Account, f *os.File) *Writer {
 	a.Bases, a.Entries, a.Unread = []string{}, 0, 0
-	w := &Writer{t: t, f: f, w: bufio.NewWriterSize(f, 256<<10), account: a, p: newPacker()}
+	w := &Writer{t: t, f: f, w: bufio.NewWriterSize(f, 64<<10), account: a, p: t.packer()}
 	w.write(header())
 	return w
 }
@@ -245,6 +248,7 @@ func (w *Writer) finish() (name string, err error) {
 		w.err = w.w.Flush()
 	}
 	w.account.Bytes = w.off
+	w.t.spare(w.p)
 	return contentHash(w.index(false)), w.err
 }
 
@@ -266,5 +270,5 @@ func (w *Writer) Close() error {
 func (w *Writer) Discard() { state.Drop(w.f) }
 
 func newZstd() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20), zstd.WithEncoderConcurrency(8))
+	return zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true), zstd.WithEncoderConcurrency(8))
 }

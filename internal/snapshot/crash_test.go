@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"rightful/internal/state"
 	"rightful/internal/tree/treetest"
@@ -195,37 +194,5 @@ func TestSweepingWaitsForWriters(t *testing.T) {
 	}
 	if err := open(t, s, sn).Verify(); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestPruningKeepsTheNewestOfEachPeriod(t *testing.T) {
-	at := func(day, hour, min int, tag string) *Snapshot {
-		return &Snapshot{Header: Header{Created: time.Date(2026, 11, day, hour, min, 0, 0, time.UTC), Tag: tag}}
-	}
-	all := []*Snapshot{ // newest first; the 22nd is a Sunday
-		at(24, 12, 30, ""), at(24, 12, 0, ""), at(24, 9, 0, ""), at(23, 23, 0, ""), at(22, 1, 0, ""), at(20, 1, 0, "keep"), at(1, 1, 0, ""),
-	}
-	for _, c := range []struct {
-		r    Retention
-		want string
-	}{
-		{Retention{Last: 2}, "last last - - - - -"},
-		{Retention{Hourly: 2}, "hourly - hourly - - - -"},
-		{Retention{Daily: 3}, "daily - - daily daily - -"},
-		{Retention{Weekly: 2}, "weekly - - - weekly - -"},
-		{Retention{Weekly: 9, Monthly: 9}, "weekly,monthly - - - weekly - weekly"},
-		{Retention{Yearly: 1, Tags: []string{"keep"}}, "yearly - - - - tag -"},
-		{Retention{}, "- - - - - - -"},
-	} {
-		var got []string
-		for _, why := range c.r.Keep(all, time.UTC) {
-			if len(why) == 0 {
-				why = []string{"-"}
-			}
-			got = append(got, strings.Join(why, ","))
-		}
-		if strings.Join(got, " ") != c.want {
-			t.Errorf("%+v keeps %v, want %s", c.r, got, c.want)
-		}
 	}
 }

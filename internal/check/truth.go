@@ -159,10 +159,11 @@ type recalled struct {
 	note    string
 }
 
-// asRecorded gives an entry the recorded fields. An entry that only stands where another stood gets no privilege by it, and
-// no owner but the account or who serves it.
-func (j *job) asRecorded(was *snapshot.Entry, same bool, kind rightful.Kind, have rightful.Meta, only snapshot.Fields) recalled {
-	rc := recalled{want: have, proven: same}
+// asRecorded gives an entry the recorded fields, and those that are not recorded as base has them. An entry that only stands
+// where another stood gets no privilege by it, and no owner but the account or who serves it; and where it stays somebody
+// else's, it gets nothing: it may be root's own file, and the record a customer's word.
+func (j *job) asRecorded(was *snapshot.Entry, same bool, kind rightful.Kind, have, base rightful.Meta, only snapshot.Fields) recalled {
+	rc := recalled{want: base, proven: same}
 	only &^= was.Unknown
 	m := was.Meta
 	if !same {
@@ -179,8 +180,18 @@ func (j *job) asRecorded(was *snapshot.Entry, same bool, kind rightful.Kind, hav
 	if only&snapshot.FieldGID != 0 {
 		w.GID = m.GID
 	}
+	if !same && w.UID != j.a.UID && !j.c.webUIDs[w.UID] {
+		rc.want = base
+		if rc.note == "" && !recordedAs(was, have) {
+			rc.note = "it belongs to " + j.c.World.Users.Name(have.UID) + ", and what is recorded may be of another entry at its path: left as it is"
+		}
+		return rc
+	}
 	if kind == rightful.KindSymlink {
 		return rc
+	}
+	if was.Unknown&snapshot.FieldACL != 0 {
+		m.Mode = unmasked(m.Mode, *w)
 	}
 	if only&snapshot.FieldACL != 0 {
 		w.ACL, w.Default = m.ACL, m.Default
@@ -215,8 +226,24 @@ func (j *job) asRecorded(was *snapshot.Entry, same bool, kind rightful.Kind, hav
 	return rc
 }
 
-// better finds the newest recorded state of an entry that satisfies its rule.
-func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, id rightful.EntryID) (recalled, bool) {
+// recordedAs reports whether an entry has what is recorded, as far as it is.
+func recordedAs(was *snapshot.Entry, have rightful.Meta) bool {
+	return snapshot.Differs(was.Kind, was.Meta, have, was.Unknown) == 0
+}
+
+// unmasked gives a recorded mode of which it is not known whether there was an ACL, and so whether the group's bits are its
+// mask. The bits that are not set no member of the group had, and those that others have too give a group nothing; the rest
+// stay as they are, and so do all of them where there is an ACL now.
+func unmasked(recorded rightful.Mode, now rightful.Meta) rightful.Mode {
+	if len(now.ACL) > 0 {
+		return recorded&^0o070 | now.Mode&0o070
+	}
+	others := recorded & 7 << 3
+	return recorded&^(0o070&^others) | recorded&now.Mode&0o070
+}
+
+// better finds the newest recorded state of an entry that satisfies its rule. What is not recorded is as the rule wants it.
+func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want rightful.Meta, id rightful.EntryID) (recalled, bool) {
 	if j.records == nil {
 		return recalled{}, false
 	}
@@ -232,7 +259,7 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have right
 		if was == nil {
 			continue
 		}
-		rc := j.asRecorded(was, same, kind, have, snapshot.FieldAll)
+		rc := j.asRecorded(was, same, kind, have, want, snapshot.FieldAll)
 		if !rc.want.Equal(have) && rc.note == "" && rule.Judge(rc.want, kind, j.c.Exact).OK {
 			rc.source = rec.snap.ID
 			return rc, true
@@ -267,7 +294,11 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 		return op
 	case was == nil:
 		if rs.truth.covers(p) {
-			j.aside(&j.r.New, p, "it was not there when snapshot "+rec.snap.ID+" was taken: left as it is")
+			text := "it was not there when snapshot " + rec.snap.ID + " was taken: left as it is"
+			if !rec.snap.Live() {
+				text = "the import " + rec.snap.ID + " does not hold it: left as it is"
+			}
+			j.aside(&j.r.New, p, text)
 		}
 		return op
 	}
@@ -279,7 +310,7 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 	if only == 0 {
 		only = snapshot.FieldAll
 	}
-	rc := j.asRecorded(was, same, kind, have, only)
+	rc := j.asRecorded(was, same, kind, have, have, only)
 	if rc.want.Equal(have) && rc.note == "" {
 		return op
 	}

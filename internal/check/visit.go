@@ -73,7 +73,7 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	want := v.Want
 	op.want = &want
 	op.note = v.Stuck
-	if rc, ok := j.better(p, rule, kind, have, id); ok {
+	if rc, ok := j.better(p, rule, kind, have, want, id); ok {
 		op.recalled, op.want, op.note = &rc, &rc.want, ""
 		want = rc.want
 	} else if j.c.Truth != nil && j.c.Truth.Strict {

@@ -99,6 +99,15 @@ func getxattr(path, name string) ([]byte, error) {
 	}
 }
 
+// Xattr reads one attribute of a pinned entry that is no link; nil where it has none.
+func (n *Node) Xattr(name string) ([]byte, error) {
+	b, err := getxattr(procPath(n.fd), name)
+	if err != nil {
+		return nil, &Error{Op: "read attribute of", Path: n.path, Err: err}
+	}
+	return b, nil
+}
+
 // metaFD reads everything that Rightful may change of what fd, O_PATH ones included, is open on.
 func (s *Server) metaFD(fd int, st *Stat) (rightful.Meta, error) {
 	m := st.Meta()

@@ -30,6 +30,7 @@ var permitted = map[string]struct {
 	"internal/wrapper":  {[]string{".", "internal/tree", "internal/state"}, "puts guard before a program of root's, and nothing of a customer's"},
 	"internal/vault":    {[]string{".", "internal/tree", "internal/policy", "internal/state"}, "keeps small files as a matcher picks them; changes nothing"},
 	"internal/snapshot": {[]string{".", "internal/tree", "internal/state"}, "records what a walk meets; changes nothing"},
+	"internal/archive":  {[]string{".", "internal/tree", "internal/state", "internal/snapshot"}, "turns what a backup says into what a snapshot records; changes nothing"},
 	"internal/repair":   {[]string{".", "internal/tree", "internal/tree/edit", "internal/state"}, "the one writer; verification is handed to it"},
 	"internal/attack":   {nil, "attacks check and repair from outside, by tests only"},
 	"internal/config":   {nil, "plain structs"},
@@ -40,7 +41,7 @@ var permitted = map[string]struct {
 		[]string{
 			".", "internal/tree", "internal/panel", "internal/policy", "internal/web", "internal/check", "internal/repair",
 			"internal/wrapper", "internal/config", "internal/term", "internal/hostbox", "internal/snapshot",
-			"internal/state", "internal/vault",
+			"internal/state", "internal/vault", "internal/archive",
 		},
 		"the command line joins everything, and changes nothing but through repair",
 	},

@@ -36,7 +36,7 @@ A snapshot is named by its ID, the beginning of one, or latest.`,
 			# back to it, alice only
 			rightful snapshot restore latest alice --dry-run`,
 	}, newSnapshotTake(a), newSnapshotList(a), newSnapshotShow(a), newSnapshotDiff(a), newSnapshotRestore(a), newSnapshotExport(a),
-		newSnapshotVerify(a), newSnapshotPrune(a))
+		newSnapshotImport(a), newSnapshotVerify(a), newSnapshotPrune(a))
 }
 
 func newSnapshotTake(a *app) *cobra.Command {
@@ -130,6 +130,7 @@ type snapshotJSON struct {
 	Tag        string    `json:"tag,omitempty"`
 	Source     string    `json:"source,omitempty"`
 	Confidence string    `json:"confidence,omitempty"`
+	Reasons    []string  `json:"reasons,omitempty"`
 	Accounts   int       `json:"accounts"`
 	Entries    int       `json:"entries"`
 	Bytes      int64     `json:"bytes"`
@@ -139,7 +140,7 @@ type snapshotJSON struct {
 func toJSON(sn *snapshot.Snapshot) snapshotJSON {
 	j := snapshotJSON{
 		Snapshot: sn.ID, Created: sn.Created, Ended: sn.Ended, By: sn.By, Command: sn.Command, Tag: sn.Tag, Source: sn.Source,
-		Confidence: sn.Confidence, Accounts: len(sn.Accounts),
+		Confidence: sn.Confidence, Reasons: sn.Reasons, Accounts: len(sn.Accounts),
 	}
 	for i := range sn.Accounts {
 		j.Entries += sn.Accounts[i].Entries

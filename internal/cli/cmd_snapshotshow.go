@@ -261,7 +261,10 @@ func (a *app) showAccounts(st *snapshot.Store, sn *snapshot.Snapshot) error {
 	}
 	a.out.printf("snapshot %s, taken %s by %s: %s\n", sn.ID, sn.Created.Local().Format("2006-01-02 15:04:05"), term.Line(sn.By), term.Line(sn.Command))
 	if sn.Source != "" {
-		a.out.printf("imported from %s; confidence: %s\n", term.Line(sn.Source), term.Line(orDash(sn.Confidence)))
+		a.out.printf("imported from %s; evidence of %s\n", term.Line(sn.Source), term.Line(orDash(sn.Confidence)))
+	}
+	for _, why := range sn.Reasons {
+		a.out.printf("  %s\n", term.Line(why))
 	}
 	a.out.printf("\n%s", table.String())
 	for i := range sn.Accounts {

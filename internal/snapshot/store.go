@@ -32,12 +32,14 @@ const (
 
 // A Header says what a snapshot is and where it came from.
 type Header struct {
-	Version int       `json:"version"`
-	ID      string    `json:"snapshot"`
-	Server  string    `json:"server"` // machine id
-	Root    string    `json:"root"`   // the directory that stands for "/"
+	Version int    `json:"version"`
+	ID      string `json:"snapshot"`
+	Server  string `json:"server"` // machine id
+	Root    string `json:"root"`   // the directory that stands for "/"
+	// Created is when it was taken; for an import, when what it was imported from was made, so that it has its place among
+	// the others.
 	Created time.Time `json:"created"`
-	// Ended is when the last account was read: the snapshot shows nothing later.
+	// Ended is when the last account was read: the snapshot shows nothing later. An import says it beforehand.
 	Ended   time.Time `json:"ended"`
 	By      string    `json:"by"`
 	Command string    `json:"command"`
@@ -45,8 +47,9 @@ type Header struct {
 	Tag     string    `json:"tag,omitempty"`
 	// Source is what it was imported from; empty for the server's own file system.
 	Source string `json:"source,omitempty"`
-	// Confidence says how far an imported one can be trusted, in words.
-	Confidence string `json:"confidence,omitempty"`
+	// Confidence says in a word how far an imported one can be trusted, Reasons why so far and no further.
+	Confidence string   `json:"confidence,omitempty"`
+	Reasons    []string `json:"reasons,omitempty"`
 }
 
 // An Account is one account in a snapshot.
@@ -113,6 +116,18 @@ func (s *Store) keep(f *os.File, path string) error {
 	return state.Keep(f, path)
 }
 
+// Scratch makes a file without a name beside the snapshots, for what is being sorted.
+func (s *Store) Scratch() (*os.File, error) {
+	if err := s.dir.Create(); err != nil {
+		return nil, err
+	}
+	f, err := s.dir.Scratch(accountsDir)
+	if err != nil {
+		return nil, fmt.Errorf("make scratch file in %q: %w", s.dir.Path, err)
+	}
+	return f, nil
+}
+
 // A Taking is a snapshot that is being written. Its methods may be called from several goroutines.
 type Taking struct {
 	s     *Store
@@ -135,7 +150,9 @@ func (s *Store) Create(h Header) (*Taking, error) {
 		return nil, fmt.Errorf("lock snapshots: %w", err)
 	}
 	h.Version, h.Program, h.Server, h.Root = formatVersion, rightful.Version, s.dir.Server, s.dir.Root
-	h.Created = time.Now().UTC()
+	if h.Created.IsZero() {
+		h.Created = time.Now().UTC()
+	}
 	h.ID = state.NewID(h.Created, s.path)
 	t := &Taking{s: s, lock: lock, snap: Snapshot{Header: h}}
 	if t.zstd, err = newZstd(); err != nil {
@@ -199,7 +216,9 @@ func (t *Taking) keep(w *Writer) error {
 func (t *Taking) Commit() (*Snapshot, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.snap.Ended = time.Now().UTC()
+	if t.snap.Ended.IsZero() {
+		t.snap.Ended = time.Now().UTC()
+	}
 	slices.SortFunc(t.snap.Accounts, func(a, b Account) int { return strings.Compare(a.Account, b.Account) })
 	text, err := t.snap.marshal()
 	var f *os.File

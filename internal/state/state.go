@@ -158,6 +158,19 @@ func ValidID(s string) bool {
 // Temp makes a new file in dir, to be given its name by Keep. What a crash leaves of it begins with [TempPrefix].
 func Temp(dir string) (*os.File, error) { return os.CreateTemp(dir, TempPrefix+"*") }
 
+// Scratch makes a file without a name in one of the directories: it is gone when it is closed, however that comes about.
+func (d *Dir) Scratch(sub string) (*os.File, error) {
+	f, err := Temp(d.Join(sub))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, Cause(err)
+	}
+	return f, nil
+}
+
 // TempPrefix is what the names of unfinished files begin with.
 const TempPrefix = ".new-"
 

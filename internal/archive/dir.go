@@ -1,0 +1,190 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"rightful"
+	"rightful/internal/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirSource gives the entries of a directory: a mounted snapshot of a file system, or a copy. It is walked by the rules
+// of package tree: no link is followed, no mount crossed.
+type dirSource struct {
+	stop    context.CancelFunc
+	batches chan []dirItem
+	done    chan error
+	batch   []dirItem
+	err     error
+}
+
+type dirItem struct {
+	e   Entry
+	err *Rejected
+}
+
+// dirBatch is how many entries are handed over at once: enough that waiting for one another does not count.
+const dirBatch = 256
+
+var errStopped = errors.New("nobody listens any more")
+
+// OpenDir reads the directory that base is. Closing the source lets go of the walk but not of the base.
+func OpenDir(ctx context.Context, base *tree.Base) *Opened {
+	ctx, stop := context.WithCancel(ctx)
+	s := &dirSource{stop: stop, batches: make(chan []dirItem, 4), done: make(chan error, 1)}
+	go func() {
+		v := &dirVisitor{s: s, ctx: ctx}
+		err := base.Walk(ctx, v, true)
+		if err == nil {
+			err = v.flush()
+		}
+		close(s.batches)
+		s.done <- err
+	}()
+	return &Opened{Source: s, Format: Dir}
+}
+
+func (s *dirSource) Next() (Entry, error) {
+	for len(s.batch) == 0 && s.err == nil {
+		b, ok := <-s.batches
+		if !ok {
+			if s.err = <-s.done; s.err == nil {
+				s.err = io.EOF
+			}
+		}
+		s.batch = b
+	}
+	if len(s.batch) == 0 {
+		return Entry{}, s.err
+	}
+	i := s.batch[0]
+	s.batch = s.batch[1:]
+	if i.err != nil {
+		return Entry{}, i.err
+	}
+	return i.e, nil
+}
+
+func (s *dirSource) Close() error {
+	s.stop()
+	for range s.batches {
+	}
+	return nil
+}
+
+type dirVisitor struct {
+	s     *dirSource
+	ctx   context.Context
+	batch []dirItem
+	plain int  // entries without rsync's attribute, as long as none had it
+	fake  bool // some had it
+}
+
+// rsync --fake-super, which makes copies without being root, keeps what it may not set in attributes. rsyncStat is
+// "MODE MAJOR,MINOR UID:GID", the mode in octal digits with its type; rsyncACL holds an ACL in a form of rsync's own.
+const (
+	rsyncStat = "user.rsync.%stat"
+	rsyncACL  = "user.rsync.%aacl"
+)
+
+// enoughPlain is how many entries without the attribute show that a copy is not of that kind: looking costs as much as the
+// rest of the walk.
+const enoughPlain = 100
+
+// fakeSuper takes what rsync kept of an entry. It leaves one alone of which it kept nothing.
+func (v *dirVisitor) fakeSuper(te *tree.Entry, e *Entry) error {
+	if e.Kind != rightful.KindFile && e.Kind != rightful.KindDir || v.plain > enoughPlain {
+		return nil
+	}
+	n, err := te.Pin()
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	stat, err := n.Xattr(rsyncStat)
+	if err != nil {
+		return err
+	}
+	if stat == nil {
+		if !v.fake {
+			v.plain++
+		}
+		return nil
+	}
+	v.fake = true
+	acl, err := n.Xattr(rsyncACL)
+	if err != nil {
+		return err
+	}
+	var mode, major, minor uint32
+	if _, err := fmt.Sscanf(string(stat), "%o %d,%d %d:%d", &mode, &major, &minor, &e.UID, &e.GID); err != nil {
+		return fmt.Errorf("read %s %q: %w", rsyncStat, stat, err)
+	}
+	e.Kind = statKinds[mode&unix.S_IFMT]
+	e.Mode = rightful.Mode(mode) & rightful.ModeAll
+	e.Known = e.Known&^(KnownACL|KnownCaps) | KnownMask
+	e.ACL, e.Default = nil, nil
+	if acl != nil {
+		e.Unreadable = "an ACL in a form of rsync's own"
+	}
+	return nil
+}
+
+var statKinds = map[uint32]rightful.Kind{
+	unix.S_IFREG: rightful.KindFile, unix.S_IFDIR: rightful.KindDir, unix.S_IFLNK: rightful.KindSymlink, unix.S_IFIFO: rightful.KindFIFO,
+	unix.S_IFSOCK: rightful.KindSocket, unix.S_IFBLK: rightful.KindBlock, unix.S_IFCHR: rightful.KindChar,
+}
+
+func (v *dirVisitor) put(i dirItem) error {
+	v.batch = append(v.batch, i)
+	if len(v.batch) < dirBatch {
+		return nil
+	}
+	return v.flush()
+}
+
+func (v *dirVisitor) flush() error {
+	b := v.batch
+	v.batch = make([]dirItem, 0, dirBatch)
+	select {
+	case v.s.batches <- b:
+		return nil
+	case <-v.ctx.Done():
+		return errStopped
+	}
+}
+
+// Entry implements tree.Visitor.
+func (v *dirVisitor) Entry(_ *tree.Dir, te *tree.Entry) (bool, error) {
+	e := Entry{Name: te.Rel(), At: "walk", Kind: te.Kind, UID: te.UID, GID: te.GID, Mode: te.Mode, Size: te.Size}
+	e.Known = KnownUID | KnownGID | KnownMode | KnownACL | KnownCaps | KnownSize
+	m, err := te.Meta()
+	if err != nil {
+		e.Known &^= KnownACL | KnownCaps
+		e.Known |= KnownMask
+		e.Unreadable = err.Error()
+	}
+	e.ACL, e.Default, e.Caps = numericACL(m.ACL), numericACL(m.Default), m.Caps
+	if err := v.fakeSuper(te, &e); err != nil {
+		return true, v.put(dirItem{err: reject(e.At, e.Name, "%v", err)})
+	}
+	if e.Kind == rightful.KindBlock || e.Kind == rightful.KindChar {
+		return false, v.put(dirItem{err: reject(e.At, e.Name, "a device; no backup makes one right")})
+	}
+	return true, v.put(dirItem{e: e})
+}
+
+// Enter implements tree.Visitor.
+func (v *dirVisitor) Enter(*tree.Dir) error { return nil }
+
+// Leave implements tree.Visitor.
+func (v *dirVisitor) Leave(*tree.Dir) error { return nil }
+
+// Fail implements tree.Visitor.
+func (v *dirVisitor) Fail(rel string, err error) {
+	v.batch = append(v.batch, dirItem{err: reject("walk", rel, "%v", err)})
+}

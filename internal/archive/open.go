@@ -1,0 +1,306 @@
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// A Format is a kind of source.
+type Format string
+
+// The formats.
+const (
+	Tar     Format = "tar"
+	Mtree   Format = "mtree"
+	Getfacl Format = "getfacl"
+	Restic  Format = "restic"
+	Borg    Format = "borg"
+	Dir     Format = "dir"
+)
+
+// Formats lists the formats of files.
+var Formats = []Format{Tar, Mtree, Getfacl, Restic, Borg}
+
+// An Opened is a source, with what it was recognised as.
+type Opened struct {
+	Source
+	Format      Format
+	Compression string // "", "gzip", "xz", "zstd", "bzip2"
+	// Taken is when the backup was made, where the source itself says so.
+	Taken time.Time
+}
+
+// Open reads f, which is of the given format, or of the one that its beginning shows where format is "". The reading ends
+// with the context's error when that is done.
+func Open(ctx context.Context, f io.ReadSeeker, format Format) (*Opened, error) {
+	head, err := peekAt(f)
+	if err != nil {
+		return nil, err
+	}
+	o := &Opened{Format: format}
+	in := &seeker{counter: counter{r: f, stop: ctx.Err}, s: f}
+	var body io.Reader = in
+	closer := func() {}
+	if o.Compression = compression(head); o.Compression != "" {
+		body, closer, err = decompress(o.Compression, &in.counter)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", o.Compression, err)
+		}
+	}
+	if o.Compression != "" {
+		b := bufio.NewReaderSize(body, sniffLen)
+		head, err = b.Peek(sniffLen)
+		if err != nil && err != io.EOF {
+			closer()
+			return nil, fmt.Errorf("read %s: %w", o.Compression, err)
+		}
+		body = b
+	}
+	if o.Format == "" {
+		o.Format = sniff(head)
+	}
+	if o.Format == Restic {
+		o.Taken = resticTaken(head)
+	}
+	switch o.Format {
+	case Tar:
+		o.Source = newTar(body, closer)
+	case Mtree:
+		o.Source = newMtree(body, closer)
+	case Getfacl:
+		o.Source = newGetfacl(body, closer)
+	case Restic:
+		o.Source = newListing(body, closer, resticLine)
+	case Borg:
+		o.Source = newListing(body, closer, borgLine)
+	default:
+		closer()
+		return nil, fmt.Errorf("read as %q: %w", o.Format, ErrFormat)
+	}
+	return o, nil
+}
+
+// sniffLen is how much of a stream is looked at to recognise it. The first line of a listing by restic names every path
+// that the snapshot is of.
+const sniffLen = 16 << 10
+
+func peekAt(f io.ReadSeeker) ([]byte, error) {
+	b := make([]byte, sniffLen)
+	n, err := io.ReadFull(f, b)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return nil, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return b[:n], err
+}
+
+// compression names what a stream begins like.
+func compression(head []byte) string {
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return "gzip"
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		return "xz"
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}),
+		len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18: // a skippable frame
+		return "zstd"
+	case len(head) > 3 && bytes.HasPrefix(head, []byte("BZh")) && head[3] >= '1' && head[3] <= '9':
+		return "bzip2"
+	}
+	return ""
+}
+
+// decompress opens a compressed stream whose memory and expansion are bounded.
+func decompress(kind string, in *counter) (io.Reader, func(), error) {
+	var r io.Reader
+	closer := func() {}
+	switch kind {
+	case "gzip":
+		z, err := gzip.NewReader(bufio.NewReaderSize(in, 128<<10))
+		if err != nil {
+			return nil, nil, err
+		}
+		r = z
+	case "xz":
+		r = newXZ(bufio.NewReaderSize(in, 128<<10))
+	case "zstd":
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, nil, err
+		}
+		r, closer = z, z.Close
+	default:
+		r = bzip2.NewReader(bufio.NewReaderSize(in, 128<<10))
+	}
+	return &bounded{r: r, in: in}, closer, nil
+}
+
+// sniff names the format of a stream by its beginning; "" for none that is known.
+func sniff(head []byte) Format {
+	if isTar(head) {
+		return Tar
+	}
+	if bytes.IndexByte(head, 0) >= 0 {
+		return ""
+	}
+	for line := range bytes.Lines(head) {
+		line = bytes.TrimRight(line, "\r\n")
+		switch trimmed := bytes.TrimLeft(line, " \t"); {
+		case len(trimmed) == 0:
+		case bytes.HasPrefix(line, []byte("# file: ")):
+			return Getfacl
+		case bytes.HasPrefix(line, []byte("#mtree")), bytes.HasPrefix(line, []byte("/set ")):
+			return Mtree
+		case line[0] == '#':
+		case line[0] == '{' && (bytes.Contains(line, []byte(`"struct_type"`)) || bytes.Contains(line, []byte(`"message_type"`))):
+			return Restic
+		case line[0] == '{' && bytes.Contains(line, []byte(`"path"`)):
+			return Borg
+		case bytes.Contains(line, []byte(" type=")), bytes.Contains(line, []byte(" mode=")), bytes.Contains(line, []byte("\ttype=")):
+			return Mtree
+		default:
+			return ""
+		}
+	}
+	return ""
+}
+
+// isTar recognises a tar header by its checksum, which all kinds have, the oldest included: the sum of all bytes, those
+// of the checksum taken as spaces. Some old programs summed signed bytes.
+func isTar(head []byte) bool {
+	if len(head) < 512 {
+		return false
+	}
+	field := strings.Trim(string(head[148:156]), " \x00")
+	want, err := strconv.ParseInt(field, 8, 64)
+	if err != nil {
+		return false
+	}
+	var sum, signed int64
+	for i, c := range head[:512] {
+		if i >= 148 && i < 156 {
+			c = ' '
+		}
+		sum += int64(c)
+		signed += int64(int8(c))
+	}
+	return want == sum || want == signed
+}
+
+// A counter counts what is read, and ends the reading with what stop gives.
+type counter struct {
+	r    io.Reader
+	n    int64
+	stop func() error // nil: never
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	if c.stop != nil {
+		if err := c.stop(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// A seeker is a counter in a file, where what is not needed is skipped without being read.
+type seeker struct {
+	counter
+	s io.Seeker
+}
+
+func (c *seeker) Seek(off int64, whence int) (int64, error) {
+	n, err := c.s.Seek(off, whence)
+	if err == nil {
+		c.n = n
+	}
+	return n, err
+}
+
+// ErrBomb says that a compressed stream expands beyond what any honest one does.
+var ErrBomb = fmt.Errorf("expands more than %d times: made to exhaust who reads it", maxRatio)
+
+// A bounded reader ends with ErrBomb.
+type bounded struct {
+	r   io.Reader
+	in  *counter
+	out int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.out += int64(n)
+	if b.out > ratioFree+maxRatio*b.in.n {
+		return 0, ErrBomb
+	}
+	return n, err
+}
+
+// lines reads a listing line by line.
+type lines struct {
+	r    *bufio.Reader
+	n    int // the number of the line that was read last
+	long []byte
+}
+
+func newLines(r io.Reader) *lines { return &lines{r: bufio.NewReaderSize(r, 64<<10)} }
+
+// errLong is what [lines.next] gives, with an empty line, for one that is longer than any honest one.
+var errLong = fmt.Errorf("a line of more than %d bytes", maxLine)
+
+// next gives a line without its end; it is valid until the next call.
+func (l *lines) next() ([]byte, error) {
+	l.n++
+	b, err := l.r.ReadSlice('\n')
+	if err == nil {
+		return b[:len(b)-1], nil
+	}
+	if err == io.EOF && len(b) > 0 {
+		return b, nil
+	}
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return nil, err
+	}
+	l.long = append(l.long[:0], b...)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		b, err = l.r.ReadSlice('\n')
+		if len(l.long) <= maxLine {
+			l.long = append(l.long, b...)
+		}
+	}
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if len(l.long) > maxLine {
+		return nil, errLong
+	}
+	return bytes.TrimSuffix(l.long, []byte("\n")), nil
+}
+
+func (l *lines) at() string { return "line " + strconv.Itoa(l.n) }
+
+// lossy reports whether a program that writes text put U+FFFD for bytes that it could not express.
+func lossy(s string) bool { return strings.ContainsRune(s, utf8.RuneError) }
+
+// ParseFormat finds a format by its name.
+func ParseFormat(s string) (Format, error) {
+	if slices.Contains(Formats, Format(s)) {
+		return Format(s), nil
+	}
+	return "", fmt.Errorf("format %q: %w", s, ErrFormat)
+}

@@ -108,9 +108,14 @@ type Host interface {
 }
 
 // A Scope is what has been decided by the time a server stands in one directory: the settings that apply there, and
-// whether everything down to here may be passed, and if not, what refuses all beneath. It is immutable; equal scopes and
-// equal entries give equal verdicts, so that who asks for two states of the world asks once where they do not differ.
+// whether everything down to here may be passed, and if not, what refuses all beneath. It does not change.
+//
+// Who asks for two states of the world asks once where they do not differ: scopes that are the same give an equal file
+// the same verdict (but a link, whose target is elsewhere), and an equal subdirectory without files of settings of its
+// own (.htaccess) the same scope.
 type Scope interface {
+	// Same reports whether o, of the same host and directory, is equal.
+	Same(o Scope) bool
 	// Dir is the scope of a subdirectory. in shows that subdirectory.
 	Dir(name string, m rightful.Meta, in View) Scope
 	// File is the verdict on an entry of the directory that is not a directory itself. in shows the directory. The name

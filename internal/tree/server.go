@@ -309,6 +309,42 @@ func (s *Server) read(fd int, kind rightful.Kind, name string, limit int64) ([]b
 	return b, nil
 }
 
+// Head reads the first n bytes of a regular file, where no link stands under its name; what leads to it may be links, all
+// through O_PATH handles.
+func (s *Server) Head(name string, n int64) ([]byte, error) {
+	fd, err := s.resolve(name, resolveAny, true, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return s.head(fd, name, n)
+}
+
+// head reads the first n bytes of a pinned regular file.
+func (s *Server) head(fd int, name string, n int64) ([]byte, error) {
+	st, err := statFD(fd)
+	if err != nil {
+		return nil, &Error{Op: "stat", Path: name, Err: err}
+	}
+	if st.Kind != rightful.KindFile {
+		return nil, &Error{Op: "read", Path: name, Cause: CauseKind}
+	}
+	if st.Size == 0 {
+		return nil, nil
+	}
+	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return nil, &Error{Op: "read", Path: name, Err: err}
+	}
+	file := os.NewFile(uintptr(f), name)
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, n))
+	if err != nil {
+		return nil, &Error{Op: "read", Path: name, Err: err}
+	}
+	return b, nil
+}
+
 // ReadDir lists the names in a directory of the administrator's, sorted by bytes.
 func (s *Server) ReadDir(name string) ([]string, error) {
 	fd, err := s.resolve(name, resolveAny, false, nil)

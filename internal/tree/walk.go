@@ -174,6 +174,23 @@ func (d *Dir) Peek(name string) (rightful.Meta, Stat, error) {
 	return m, n.Stat, err
 }
 
+// Head reads the first n bytes of a regular file in the directory, never through a link.
+func (d *Dir) Head(name string, n int64) ([]byte, error) {
+	fd, err := openPath(d.fd, name)
+	if err != nil {
+		return nil, &Error{Op: "open", Path: rightful.JoinPath(d.Rel(), name), Err: err}
+	}
+	defer unix.Close(fd)
+	st, err := statFD(fd)
+	if err == nil && d.w.b.crosses(fd, &st) {
+		err = &Error{Op: "read", Path: rightful.JoinPath(d.Rel(), name), Cause: CauseMount}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.w.b.s.head(fd, name, n)
+}
+
 // nameRef is a name in an arena. key is its first eight bytes, which nearly always tell what comes first.
 type nameRef struct {
 	key uint64

@@ -27,6 +27,7 @@ type ApacheConfig struct {
 	Default  VHost
 	VHosts   []VHost
 	Problems []Problem
+	defined  map[string]bool // by Define, lower case: for <IfDefine> in a .htaccess
 }
 
 // Has reports whether a module was loaded, by its identifier.
@@ -136,6 +137,10 @@ func ReadApache(s *tree.Server, main string) (*ApacheConfig, error) {
 	e.parsed[main] = ds
 	c.Tree = e.eval(nil, ds, 0)
 	c.collect()
+	c.defined = map[string]bool{}
+	for name := range e.defines {
+		c.defined[name] = true
+	}
 	c.Problems = dedupe(c.Problems)
 	return c, nil
 }

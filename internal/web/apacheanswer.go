@@ -46,7 +46,11 @@ func (s *apacheScope) lookup(name []byte, n Node, in View) (v Verdict, set *sett
 	case s.length+1+len(name) >= pathMax:
 		return Verdict{Status: 403, Certain: true, Cause: CauseLink, Code: "AH00036", Culprit: s.entry(name), Why: "its path is longer than the kernel takes"}, nil, t, false
 	}
-	if n.Kind != rightful.KindFile {
+	switch n.Kind {
+	case rightful.KindFile:
+	case rightful.KindDir:
+		return s.slashless(name, n.Meta, in), nil, t, false
+	default:
 		if v, done := s.special(name, n, &t, in); done {
 			return v, nil, t, false
 		}
@@ -57,7 +61,7 @@ func (s *apacheScope) lookup(name []byte, n Node, in View) (v Verdict, set *sett
 	}
 	switch t.kind {
 	case rightful.KindDir:
-		return s.slash(set), nil, t, false
+		return slash(set), nil, t, false
 	case rightful.KindUnknown:
 		return s.absent(set, name), nil, t, false
 	}
@@ -95,8 +99,25 @@ func (s *apacheScope) absent(set *settings, name []byte) Verdict {
 // entry is the path of an entry of the directory.
 func (s *apacheScope) entry(name []byte) string { return rightful.JoinPath(s.path(), string(name)) }
 
-// slash answers for a directory, or a link to one, asked for without its slash (mod_dir).
-func (s *apacheScope) slash(set *settings) Verdict {
+// slashless answers for a directory asked for without its slash: mod_dir redirects without a look at it, but the walk has
+// looked for its .htaccess.
+func (s *apacheScope) slashless(name []byte, m rightful.Meta, in View) Verdict {
+	c := s.Dir(string(name), m, pathView{in.Follow, s.h.Server, s.entry(name)}).(*apacheScope)
+	switch {
+	case c.refused != nil && c.refused.Code != "AH00035":
+		return *c.refused
+	case c.doubt != "":
+		return inDoubt(c.doubt, nil)
+	}
+	set := c.settingsFor(nil, rightful.KindDir)
+	if v, done := c.permitted(set, nil, rightful.KindDir); done {
+		return v
+	}
+	return slash(set)
+}
+
+// slash is mod_dir's answer for a directory, or a link to one, without its slash.
+func slash(set *settings) Verdict {
 	if set.noSlash {
 		return inDoubt("DirectorySlash is off", nil)
 	}
@@ -341,6 +362,9 @@ func (s *apacheScope) Index(in View) Verdict {
 	if k := h.kindOf(set, set.handler); k == kindBuiltin || k == kindProxy {
 		return s.serve(set, nil, target{kind: rightful.KindDir, meta: s.meta}, in)
 	}
+	if h.free() && !s.passes(h.web()) && len(set.index) > 0 { // it has become the site's user by now
+		return h.lacks(403, "AH00035", s.stop(h.Web), h.web(), 1, "the site's user may not pass through it")
+	}
 	var refused *Verdict
 	for _, name := range set.index {
 		if strings.ContainsAny(name, "/?") {
@@ -354,7 +378,7 @@ func (s *apacheScope) Index(in View) Verdict {
 			continue
 		}
 		if n.Kind == rightful.KindDir {
-			if v := s.slash(set); v.Certain {
+			if v := s.slashless([]byte(name), n.Meta, in); v.Status != 404 {
 				return v
 			}
 			continue

@@ -25,6 +25,9 @@ type NginxConfig struct {
 	Upstreams map[string][]string
 	Problems  []Problem
 	http      []Directive
+	level     *ngxConf     // http
+	maps      []*Directive // map blocks
+	sets      map[string]bool
 }
 
 // A NginxServer is one server block.
@@ -40,19 +43,15 @@ type NginxServer struct {
 	// Proxied is set where another server answers a request for "/" (proxy_pass).
 	Proxied bool
 	Body    []Directive
-	outer
-}
-
-// outer is what a server inherits: the body of its http block, and the variables that its own set directives fix.
-type outer struct {
-	http []Directive
-	vars map[string]string
+	c       *NginxConfig
+	conf    *ngxConf
 }
 
 // A NginxListen is one address of a server block; an empty Addr means every local one.
 type NginxListen struct {
 	Addr, Port string
 	SSL        bool
+	Default    bool // its server answers for names that no other has
 }
 
 // nginxMains are the usual main configuration files: packages, OpenResty, built from source.
@@ -121,8 +120,14 @@ func (c *NginxConfig) collect() {
 			c.http = append(c.http, d.Body...)
 		}
 	}
+	c.level, c.sets = newNgxConf(nil, ngxHTTP, nil, c.http), map[string]bool{}
+	setVariables(c.http, c.sets)
 	for i := range c.http {
-		if d := &c.http[i]; d.Name == "upstream" {
+		d := &c.http[i]
+		if d.Name == "map" {
+			c.maps = append(c.maps, d)
+		}
+		if d.Name == "upstream" {
 			for j := range d.Body {
 				if m := &d.Body[j]; m.Name == "server" {
 					c.Upstreams[d.Arg(0)] = append(c.Upstreams[d.Arg(0)], nginxBackend(m.Arg(0)))
@@ -138,7 +143,8 @@ func (c *NginxConfig) collect() {
 }
 
 func (c *NginxConfig) server(d *Directive) NginxServer {
-	v := NginxServer{File: d.File, Line: d.Line, Body: d.Body, outer: outer{http: c.http, vars: map[string]string{}}}
+	v := NginxServer{File: d.File, Line: d.Line, Body: d.Body, c: c, conf: newNgxConf(c.level, ngxServer, d, d.Body)}
+	v.conf.nest(d.Body, maxNesting)
 	sslOn := false
 	for i := range d.Body {
 		switch b := &d.Body[i]; b.Name {
@@ -151,8 +157,6 @@ func (c *NginxConfig) server(d *Directive) NginxServer {
 			}
 		case "ssl":
 			sslOn = b.Arg(0) == "on"
-		case "set":
-			v.vars[strings.TrimPrefix(b.Arg(0), "$")] = v.expand(b.Arg(1))
 		}
 	}
 	asked := false
@@ -176,30 +180,108 @@ func (c *NginxConfig) root(v *NginxServer) {
 		c.Problems = append(c.Problems, Problem{File: v.File, Line: v.Line, Msg: "location with a regular expression that is not understood: its site is not listed"})
 		return
 	}
-	v.Proxied = v.proxied(&at)
+	v.Proxied = v.proxied(at.conf)
 	if v.Proxied {
 		served := false
 		for _, uri := range [...]string{"/", "/a.css", "/a.jpg", "/a.html"} {
-			if p, ok := v.locate(uri); ok && !served && p.decider() == nil {
+			if p, ok := v.locate(uri); ok && !served && p.conf.decider() == nil {
 				at, served = p, true
 			}
 		}
 		if !served {
 			return
 		}
-	} else if d := at.decider(); d != nil && d.Name != "fastcgi_pass" && d.Name != "alias" {
+	} else if d := at.conf.decider(); d != nil && d.Name != "fastcgi_pass" && d.Name != "alias" {
 		return
 	}
-	root, from := at.root()
+	root, why := at.docroot()
+	from := at.conf.rootFrom
 	switch {
-	case root == "":
-	case strings.Contains(root, "$"):
-		c.problem(from, "root "+clip(root)+" depends on the request: its sites are not listed")
-	case !path.IsAbs(root):
-		c.problem(from, "root "+clip(root)+" is relative to where nginx was installed, which its files do not tell: its site is not listed")
+	case from == nil:
+	case why == relativeRoot:
+		c.problem(from, "root "+clip(from.Arg(0))+" is relative to where nginx was installed, which its files do not tell: its site is not listed")
+	case why != "":
+		c.problem(from, "root "+clip(from.Arg(0))+" depends on the request: its sites are not listed")
 	default:
 		v.Root = path.Clean(root)
 	}
+}
+
+// locate finds the location of a path for a request of which nothing else is known. It is not known where an expression
+// before that is of a kind that cannot be tried here.
+func (v *NginxServer) locate(uri string) (r *ngxRequest, known bool) {
+	h := &NginxHost{NginxHostConfig: NginxHostConfig{Config: v.c}, v: v, conf: v.conf, regexes: map[string]*ngxRegex{}}
+	r = &ngxRequest{h: h, conf: v.conf, uri: uri, asked: uri}
+	for _, d := range v.conf.codes {
+		if d.Name == "set" {
+			r.assign(d)
+		}
+	}
+	f := v.conf.locate([]byte(uri))
+	r.conf = f.conf
+	return r, f.unsure == nil
+}
+
+// decider is what answers here without regard to the files below the document root, or nil.
+func (c *ngxConf) decider() *Directive {
+	for at := c; at != nil; at = at.up { // a server's own return answers before any location is looked for
+		for _, d := range at.codes {
+			if d.Name == "return" && (at == c || at.kind == ngxServer) {
+				return d
+			}
+		}
+	}
+	switch {
+	case c.handler != nil:
+		return c.handler
+	case c.alias != 0:
+		return c.rootFrom
+	case c.internal:
+		return c.d
+	}
+	return nil
+}
+
+// proxied reports whether another server answers here, by proxy_pass or by that of a named location to which try_files
+// comes in the end.
+func (v *NginxServer) proxied(c *ngxConf) bool {
+	pass := func(c *ngxConf) bool { return c != nil && c.handler != nil && c.handler.Name == "proxy_pass" }
+	n := len(c.tryFiles)
+	return pass(c) || n > 0 && pass(v.conf.named[c.tryFiles[n-1].raw])
+}
+
+// A NginxPHP says how nginx runs the PHP scripts of a document root.
+type NginxPHP struct {
+	// Kind is "fpm", "none", or "unknown".
+	Kind string
+	// Backends are the sockets that may answer, in the form of [PHPHandler.Backend].
+	Backends []string
+	File     string
+	Line     int
+}
+
+// PHP tells how scripts directly in the document root run.
+func (c *NginxConfig) PHP(v *NginxServer) NginxPHP {
+	at, known := v.locate("/index.php")
+	if !known {
+		return NginxPHP{Kind: "unknown", File: v.File, Line: v.Line}
+	}
+	d := at.conf.handler
+	if d == nil || d.Name != "fastcgi_pass" {
+		return NginxPHP{Kind: "none"}
+	}
+	h := NginxPHP{Kind: "fpm", File: d.File, Line: d.Line}
+	target := newNgxTemplate(d.Arg(0))
+	text, why := at.eval(&target)
+	if members, ok := c.Upstreams[text]; ok {
+		h.Backends = members
+	} else if why == "" && text != "" {
+		h.Backends = []string{nginxBackend(text)}
+	}
+	if len(h.Backends) == 0 {
+		h.Kind = "unknown"
+	}
+	return h
 }
 
 // listen records an address that a plain request can be sent to: no local socket, no QUIC, none that wants the PROXY
@@ -224,7 +306,10 @@ func (c *NginxConfig) listen(v *NginxServer, d *Directive, sslOn bool) {
 		c.problem(d, "address "+clip(where)+" is not understood")
 		return
 	}
-	v.Listen = append(v.Listen, NginxListen{Addr: addr, Port: port, SSL: sslOn || slices.Contains(flags, "ssl")})
+	v.Listen = append(v.Listen, NginxListen{
+		Addr: addr, Port: port, SSL: sslOn || slices.Contains(flags, "ssl"),
+		Default: slices.Contains(flags, "default_server") || slices.Contains(flags, "default"),
+	})
 }
 
 // Reach lists where a server answers as scheme://address:port, in the form of rightful.Site.Listen.
@@ -269,36 +354,4 @@ func nginxBackend(s string) string {
 		port = "80"
 	}
 	return "tcp:" + tcpHost(addr) + ":" + port
-}
-
-// expand replaces the variables that the server's own set directives fix; any other stays.
-func (o *outer) expand(s string) string {
-	for i := strings.IndexByte(s, '$'); i >= 0 && i+1 < len(s); {
-		name, rest := s[i+1:], ""
-		if name[0] == '{' {
-			var ok bool
-			if name, rest, ok = strings.Cut(name[1:], "}"); !ok {
-				return s
-			}
-		} else {
-			n := strings.IndexFunc(name, func(r rune) bool {
-				return r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-			})
-			if n >= 0 {
-				name, rest = name[:n], name[n:]
-			}
-		}
-		value, ok := o.vars[name]
-		if !ok || len(s) > maxLine/16 {
-			value = s[i : len(s)-len(rest)]
-		}
-		s = s[:i] + value + rest
-		i += len(value)
-		if n := strings.IndexByte(s[i:], '$'); n >= 0 {
-			i += n
-		} else {
-			i = -1
-		}
-	}
-	return s
 }

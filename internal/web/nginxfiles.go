@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"rightful"
@@ -126,7 +127,7 @@ func (r *ngxRequest) reached(id *rightful.Identity, name string, cs []tree.Compo
 				switch r.h.protected {
 				case yes:
 					return ngxEntry{err: unix.EACCES, culprit: c.Path, who: id, link: true}
-				case perhaps:
+				case unsure:
 					return ngxEntry{why: "whether links in directories that all may write are followed (fs.protected_symlinks)"}
 				}
 			}
@@ -182,7 +183,7 @@ func (r *ngxRequest) stat(name string) ngxEntry {
 
 // open is open(2) for reading by nginx, as disable_symlinks wants it.
 func (r *ngxRequest) open(name string) ngxEntry {
-	e := r.find(name)
+	e := r.seek(name)
 	switch {
 	case e.err != 0 || e.why != "":
 	case e.kind != rightful.KindUnknown && !allowed(&e.meta, r.h.web, 4):
@@ -193,9 +194,9 @@ func (r *ngxRequest) open(name string) ngxEntry {
 	return e
 }
 
-// find is lookup as disable_symlinks wants it (ngx_open_file_wrapper): the path is opened name by name, from "/" or from
+// seek is lookup as disable_symlinks wants it (ngx_open_file_wrapper): the path is opened name by name, from "/" or from
 // what from= gives, and a link is refused, or one that does not belong to the owner of what it leads to.
-func (r *ngxRequest) find(name string) ngxEntry {
+func (r *ngxRequest) seek(name string) ngxEntry {
 	from, why := r.strictFrom(name)
 	switch {
 	case why != "":
@@ -332,7 +333,7 @@ func needs(need uint8, who *rightful.Identity) string {
 	case 2:
 		what = "connect to it"
 	}
-	return "uid " + uitoa(who.UID) + " may not " + what
+	return "uid " + strconv.FormatUint(uint64(who.UID), 10) + " may not " + what
 }
 
 // status is what the static module makes of an error (ngx_http_static_handler), and index and autoindex with it.

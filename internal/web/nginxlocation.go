@@ -54,6 +54,7 @@ type ngxConf struct {
 	gzipStatic string
 	referers   *Directive // valid_referers
 	cached     bool       // open_file_cache
+	guarded    bool       // ModSecurity
 	doubt      *Directive // one that may decide, nobody knows how
 }
 
@@ -231,7 +232,19 @@ func (c *ngxConf) apply(d *Directive) {
 			}
 			c.ifs[d] = nil // compiled when all that it inherits is known
 		}
+	case "ssl_verify_client", "ssl_reject_handshake":
+		if d.Arg(0) == "on" {
+			c.doubt = d
+		}
 	default:
+		switch {
+		case strings.HasPrefix(d.Name, "set_by_lua"):
+			c.codes = append(c.codes, d)
+			return
+		case strings.HasPrefix(d.Name, "modsecurity"):
+			c.guarded = c.guarded || d.Arg(0) != "off"
+			return
+		}
 		if slices.Contains(ngxHandlers[:], d.Name) && on {
 			c.handler = d
 		} else if !harmless(d) {
@@ -342,4 +355,21 @@ func (c *ngxConf) locate(uri []byte) ngxFound {
 		}
 	}
 	return found
+}
+
+// each calls f for a level and everything within it.
+func (c *ngxConf) each(f func(*ngxConf)) {
+	f(c)
+	for _, l := range c.exact {
+		l.each(f)
+	}
+	for _, l := range c.named {
+		l.each(f)
+	}
+	for _, l := range c.ifs {
+		l.each(f)
+	}
+	for _, l := range slices.Concat(c.prefix, c.regex) {
+		l.each(f)
+	}
 }

@@ -20,9 +20,7 @@ func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
 	for _, d := range codes {
 		switch d.Name {
 		case "set":
-			t := newNgxTemplate(d.Arg(1))
-			text, why := r.eval(&t)
-			r.set(strings.TrimPrefix(d.Arg(0), "$"), ngxValue{text, why})
+			r.assign(d)
 		case "break":
 			r.invalid = r.invalid || r.changed
 			r.changed = false
@@ -33,6 +31,8 @@ func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
 			if what := r.rewriteURI(d); what != rewriteOn {
 				return what
 			}
+		default:
+			r.set(strings.TrimPrefix(d.Arg(0), "$"), ngxValue{why: "$" + strings.TrimPrefix(d.Arg(0), "$")}) // set_by_lua
 		case "if":
 			if !r.holds(d) {
 				continue
@@ -56,6 +56,13 @@ func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
 	return rewriteOn
 }
 
+// assign is set $NAME VALUE.
+func (r *ngxRequest) assign(d *Directive) {
+	t := newNgxTemplate(d.Arg(1))
+	text, why := r.eval(&t)
+	r.set(strings.TrimPrefix(d.Arg(0), "$"), ngxValue{text, why})
+}
+
 // respond is return CODE, CODE TEXT, CODE URL or URL.
 func (r *ngxRequest) respond(d *Directive) ngxRewritten {
 	code, err := strconv.Atoi(d.Arg(0))
@@ -63,18 +70,13 @@ func (r *ngxRequest) respond(d *Directive) ngxRewritten {
 	case err != nil:
 		code = 302
 	case len(d.Args) > 1 && (code < 301 || code == 304 || code > 308 || code == 305 || code == 306):
-		r.send(code, configured(d, fmt.Sprintf("return %d", code))) // with a text: no error_page
+		r.send(code, configured(code, "", fmt.Sprintf("return %d", code), d)) // with a text: no error_page
 		return rewriteEnd
 	case code < 300:
-		r.send(code, configured(d, fmt.Sprintf("return %d", code)))
+		r.send(code, configured(code, "", fmt.Sprintf("return %d", code), d))
 		return rewriteEnd
 	}
-	return r.refuse(code, configured(d, fmt.Sprintf("return %d", code)))
-}
-
-// configured is a verdict on what somebody wrote.
-func configured(d *Directive, why string) Verdict {
-	return Verdict{Certain: true, Cause: CauseConfigured, Why: why, File: d.File, Line: d.Line}
+	return r.refuse(code, configured(code, "", fmt.Sprintf("return %d", code), d))
 }
 
 // rewriteURI is rewrite REGEX REPLACEMENT [FLAG].
@@ -94,7 +96,7 @@ func (r *ngxRequest) rewriteURI(d *Directive) ngxRewritten {
 		if flag == "permanent" {
 			code = 301
 		}
-		return r.refuse(code, configured(d, fmt.Sprintf("rewrite to another URL (%d)", code)))
+		return r.refuse(code, configured(code, "", fmt.Sprintf("rewrite to another URL (%d)", code), d))
 	}
 	t := newNgxTemplate(to)
 	text, why := r.eval(&t)
@@ -112,7 +114,7 @@ func (r *ngxRequest) rewriteURI(d *Directive) ngxRewritten {
 		r.args = args
 	}
 	if uri == "" {
-		return r.refuse(500, configured(d, "the rewritten URI has a zero length"))
+		return r.refuse(500, configured(500, "nginx:rewrite", "the rewritten URI has a zero length", d))
 	}
 	r.uri, r.internal, r.moved = uri, true, true
 	if flag == "break" {

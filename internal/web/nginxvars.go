@@ -58,11 +58,11 @@ func ngxVariable(s string) (name string, n int) {
 // fixed reports whether there is no variable in it.
 func (t *ngxTemplate) fixed() bool { return len(t.parts) == 1 }
 
-// maxExpanded bounds what variables may grow to, and maxVariables how many are looked at for one request: the values of
+// maxVariableText bounds what variables may grow to, and maxVariables how many are looked at for one request: the values of
 // set and map may refer to others.
 const (
-	maxExpanded  = 64 << 10
-	maxVariables = 10_000
+	maxVariableText = 64 << 10
+	maxVariables    = 10_000
 )
 
 // eval gives the text of a template. why says which variable is not known, and is "" where all are.
@@ -81,7 +81,7 @@ func (r *ngxRequest) eval(t *ngxTemplate) (text, why string) {
 			return "", why
 		}
 		b.WriteString(v)
-		if b.Len() > maxExpanded {
+		if b.Len() > maxVariableText {
 			return "", "variables that grow without end"
 		}
 	}
@@ -172,7 +172,7 @@ func (r *ngxRequest) variable(name string) (value, why string) {
 
 // configured gives the value of a variable that a map makes, or that belongs to a family.
 func (r *ngxRequest) configured(name string) (value, why string) {
-	for _, d := range r.h.maps {
+	for _, d := range r.h.Config.maps {
 		if strings.TrimPrefix(d.Arg(1), "$") == name {
 			return r.mapped(d)
 		}
@@ -183,7 +183,7 @@ func (r *ngxRequest) configured(name string) (value, why string) {
 	case strings.HasPrefix(name, "http_"), strings.HasPrefix(name, "arg_"), strings.HasPrefix(name, "cookie_"):
 		return "", "" // not sent
 	}
-	if r.h.sets[name] {
+	if r.h.Config.sets[name] {
 		return "", "" // one that is set somewhere is empty until it is
 	}
 	return "", "$" + name
@@ -295,13 +295,13 @@ func (r *ngxRequest) docroot() (root, why string) {
 	root, why = r.eval(&r.conf.root)
 	r.inRoot = false
 	if why == "" && !path.IsAbs(root) && (root != "" || r.conf.rootFrom == nil) {
-		if r.h.prefix == "" {
-			return "", "root " + strconv.Quote(clip(root)) + ", which is relative to where nginx was installed"
-		}
-		root = r.h.prefix + "/" + root
+		return "", relativeRoot
 	}
 	return root, why
 }
+
+// relativeRoot is why a root that is not absolute is not known: it begins where nginx was installed.
+const relativeRoot = "where nginx was installed"
 
 // filename is what the URI stands for in the file system (ngx_http_map_uri_to_path).
 func (r *ngxRequest) filename() (name, why string) {

@@ -203,7 +203,7 @@ func (c *NginxConfig) root(v *NginxServer) {
 	case why != "":
 		c.problem(from, "root "+clip(from.Arg(0))+" depends on the request: its sites are not listed")
 	default:
-		v.Root = path.Clean(root)
+		v.Root = path.Clean("/" + root)
 	}
 }
 

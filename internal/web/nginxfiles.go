@@ -34,11 +34,8 @@ func (e *ngxEntry) isDir() bool  { return e.kind == rightful.KindDir }
 // fault reports whether somebody is kept out who need not be.
 func (e *ngxEntry) fault() bool { return e.err == unix.EACCES || e.err == unix.ELOOP || e.link }
 
-// Limits of the kernel: bytes of a path with its closing zero, and of a name (PATH_MAX, NAME_MAX).
-const (
-	pathMax = 4096
-	nameMax = 255
-)
+// nameMax is the kernel's bound on a name (NAME_MAX).
+const nameMax = 255
 
 // ngxStop is why an identity does not get into a directory; the zero value says that it does.
 type ngxStop struct {

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -213,21 +212,16 @@ func (s *ngxScope) File(name []byte, n Node, in View) Verdict {
 // Index implements [Scope].
 func (s *ngxScope) Index(in View) Verdict { return s.ask(s.uri, "", Node{}, in) }
 
-// URL is the verdict on any request path of the host, percent-encoded and with its arguments. in shows the document root.
-func (h *NginxHost) URL(target string, in View) Verdict {
-	p, args, _ := strings.Cut(target, "?")
-	uri, err := url.PathUnescape(p)
-	if err != nil || !strings.HasPrefix(uri, "/") || strings.ContainsRune(uri, 0) {
+// URL is the verdict on any request path of the host, decoded and without arguments. in shows the document root.
+func (h *NginxHost) URL(uri string, in View) Verdict {
+	if !strings.HasPrefix(uri, "/") || strings.ContainsRune(uri, 0) {
 		return Verdict{Status: 400, Certain: true, Cause: CauseConfigured, Why: "it is no request path"}
 	}
 	clean := path.Clean(uri)
 	if clean != "/" && (strings.HasSuffix(uri, "/") || strings.HasSuffix(uri, "/.") || strings.HasSuffix(uri, "/..")) {
 		clean += "/"
 	}
-	s := h.Root(in).(*ngxScope)
-	return h.explore(func(choices []bool) *ngxRequest {
-		return &ngxRequest{h: h, in: in, s: s, asked: target, first: clean, uri: clean, args: args, choices: choices}
-	})
+	return h.Root(in).(*ngxScope).ask(clean, "", Node{}, in)
 }
 
 func (s *ngxScope) ask(uri, name string, n Node, in View) Verdict {

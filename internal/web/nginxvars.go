@@ -294,7 +294,7 @@ func (r *ngxRequest) docroot() (root, why string) {
 	r.inRoot = true
 	root, why = r.eval(&r.conf.root)
 	r.inRoot = false
-	if why == "" && !path.IsAbs(root) && (root != "" || r.conf.rootFrom == nil) {
+	if why == "" && !path.IsAbs(root) && r.conf.root.raw != "" {
 		return "", relativeRoot
 	}
 	return root, why

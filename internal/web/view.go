@@ -43,14 +43,22 @@ func (v pathView) Head(name string, n int64) ([]byte, error) {
 	return v.s.Head(rightful.JoinPath(v.dir, name), n)
 }
 
-// Ask gives the verdict on one request path below a document root, decoded and without a query, by walking down to it. It
-// follows no link: what a linked directory holds is in doubt.
+// asked is a [Host] that takes any request path by itself, since more than the entry that it names decides.
+type asked interface {
+	URL(path string, in View) Verdict
+}
+
+// Ask gives the verdict on one request path below a document root, decoded and without a query, by walking down to it where
+// the host does not do so itself. It follows no link: what a linked directory holds is in doubt.
 func Ask(h Host, s *tree.Server, docroot, url string) Verdict {
 	dir := docroot
 	if steps, err := s.Trace(docroot); err == nil {
 		dir = steps[len(steps)-1].Path
 	}
 	in := ViewOf(s, dir)
+	if h, ok := h.(asked); ok {
+		return h.URL(url, in)
+	}
 	scope := h.Root(in)
 	names := splitPath(url)
 	slash := strings.HasSuffix(url, "/") || len(names) == 0

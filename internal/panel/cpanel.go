@@ -251,7 +251,7 @@ func (p *cpanel) php(s cpSite, pool web.PHPHandler, as, user rightful.Identity, 
 	facts := p.r.out.Facts
 	if s.fpm {
 		id := user
-		if w, ok := p.r.pools.For(pool.Backend); ok {
+		if w, ok := p.r.out.pools.For(pool.Backend); ok {
 			if pid, ok := p.r.out.Users.Identity(w.User, w.Group); ok {
 				id = pid
 			}

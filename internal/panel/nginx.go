@@ -2,9 +2,11 @@ package panel
 
 import (
 	"fmt"
+	"path"
 	"slices"
 
 	"rightful"
+	"rightful/internal/tree"
 	"rightful/internal/web"
 )
 
@@ -96,7 +98,7 @@ func (r *reader) nginxSites(claims []claim, index map[string]int, homes homes) {
 			}
 		}
 	}
-	r.out.fronts = map[string]*web.NginxFront{}
+	r.out.served = map[string]nginxRef{}
 	for _, c := range r.out.Nginx {
 		for i := range c.Servers {
 			v := &c.Servers[i]
@@ -154,10 +156,26 @@ func (r *reader) nginxSite(claims []claim, index map[string]int, homes homes, c 
 			break
 		}
 	}
-	if have := r.out.fronts[v.Root]; have == nil || have.Unknown != "" {
-		front := v.Front()
-		front.Looks = h.Looks
-		r.out.fronts[v.Root] = &front
+	if _, twice := r.out.served[v.Root]; !twice {
+		r.out.served[v.Root] = nginxRef{c, v}
 	}
 	r.give(claims, index, homes, site, source{v.File, v.Line})
+}
+
+// nginxRef is a server of nginx with the configuration it is in.
+type nginxRef struct {
+	c *web.NginxConfig
+	v *web.NginxServer
+}
+
+// nginxHost is how nginx answers for a site that it serves itself.
+func (s *Server) nginxHost(fs *tree.Server, site *rightful.Site) web.Host {
+	ref, ok := s.served[site.DocRoot]
+	if !ok {
+		return nil
+	}
+	return web.NewNginxHost(web.NginxHostConfig{
+		Server: fs, Config: ref.c, VHost: ref.v, Name: site.Name, DocRoot: path.Clean(site.DocRoot), Web: site.Web, PHP: site.PHP.Identity,
+		Pool: s.pool, User: s.Users.Identity,
+	})
 }

@@ -48,7 +48,8 @@ type Server struct {
 	Apache    []*web.ApacheConfig
 	Nginx     []*web.NginxConfig
 	Pools     []web.Pool
-	fronts    map[string]*web.NginxFront // of the sites that nginx serves, by document root
+	pools     web.PoolIndex
+	served    map[string]nginxRef // by nginx, by document root
 	Issues    []Issue
 }
 
@@ -160,7 +161,6 @@ func Read(s *tree.Server, o Options) (*Server, error) {
 type reader struct {
 	s     *tree.Server
 	out   *Server
-	pools web.PoolIndex
 	nginx map[*web.NginxConfig]rightful.Identity // who its workers are
 }
 

@@ -47,7 +47,7 @@ func (r *reader) readWeb(o Options, cpanel bool) {
 	}
 	pools, more := web.ReadPools(r.s)
 	r.out.Pools = pools
-	r.pools = web.IndexPools(pools)
+	r.out.pools = web.IndexPools(pools)
 	for _, p := range append(problems, more...) {
 		i := Issue{File: p.File, Line: p.Line, Problem: Syntax, Msg: p.Msg}
 		if p.Unreadable {
@@ -183,7 +183,7 @@ func (r *reader) php(h web.PHPHandler, as, cgi rightful.Identity, assigned strin
 
 // fpm tells who the pool behind a socket is.
 func (r *reader) fpm(backend, file string, line int, as rightful.Identity) rightful.PHP {
-	pool, ok := r.pools.For(backend)
+	pool, ok := r.out.pools.For(backend)
 	if !ok {
 		r.issue(Issue{File: file, Line: line, Problem: NoPool, Msg: fmt.Sprintf("no pool file answers for %q alone", backend)})
 		return rightful.PHP{Handler: "unknown", Identity: as}

@@ -145,6 +145,17 @@ func ReadApache(s *tree.Server, main string) (*ApacheConfig, error) {
 	return c, nil
 }
 
+// UsualApache is a configuration that nobody wrote: text holds what is usual on servers of a kind. It has one virtual
+// host, which says nothing.
+func UsualApache(text string) *ApacheConfig {
+	c := &ApacheConfig{Modules: map[string]bool{}}
+	e := &evaluator{c: c, parsed: map[string][]Directive{}, macros: map[string]*Directive{}, defines: map[string]string{}}
+	ds, _ := ParseApache("", text+"<VirtualHost *>\n</VirtualHost>\n")
+	c.Tree = e.eval(nil, ds, 0)
+	c.collect()
+	return c
+}
+
 // dedupe drops repetitions: a file that is included twice has each of its faults once.
 func dedupe(ps []Problem) (out []Problem) {
 	seen := map[Problem]bool{}

@@ -1,0 +1,101 @@
+package panel
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"rightful"
+	"rightful/internal/tree"
+	"rightful/internal/web"
+)
+
+// Host is how the web server answers for a site: its virtual host, compiled. Where no configuration names the document
+// root, it is as the panel would have configured it. The result belongs to one goroutine.
+func (s *Server) Host(fs *tree.Server, a *Account, site *rightful.Site) web.Host {
+	if site.Server == "nginx" {
+		return s.nginxHost(fs, site)
+	}
+	c := web.ApacheHostConfig{
+		Server: fs, DocRoot: path.Clean(site.DocRoot), Web: site.Web, Workers: s.Web, CGI: site.CGIAs, Pool: s.pool, CPanel: a.Panel == "cpanel",
+		PHP: site.PHP.Identity,
+	}
+	if c.Config, c.VHost = s.VHost(site); c.VHost != nil {
+		return web.NewApacheHost(c)
+	}
+	c.Config, c.VHost = usualHost(site)
+	c.Pool = func(string) (*web.Pool, rightful.Identity, bool) {
+		return nil, site.PHP.Identity, site.PHP.Handler != "unknown"
+	}
+	return web.NewApacheHost(c)
+}
+
+// VHost finds the virtual host of Apache that serves a site. Of several for one document root it is the one that speaks
+// TLS: the others often only lead there. It is nil where there is none.
+func (s *Server) VHost(site *rightful.Site) (*web.ApacheConfig, *web.VHost) {
+	var conf *web.ApacheConfig
+	var found *web.VHost
+	for _, c := range s.Apache {
+		for i := range c.VHosts {
+			v := &c.VHosts[i]
+			root := v.DocRoot
+			if root == "" {
+				root = c.Default.DocRoot
+			}
+			if root == site.DocRoot && (found == nil || v.SSL && !found.SSL) {
+				conf, found = c, v
+			}
+		}
+		if found == nil && c.Default.DocRoot == site.DocRoot {
+			conf, found = c, &c.Default
+		}
+	}
+	return conf, found
+}
+
+// pool finds the pool behind a backend, and who it runs as.
+func (s *Server) pool(backend string) (*web.Pool, rightful.Identity, bool) {
+	if s.pools == nil {
+		return nil, rightful.Identity{}, false
+	}
+	p, ok := s.pools.For(backend)
+	if !ok {
+		return nil, rightful.Identity{}, false
+	}
+	id, ok := s.Users.Identity(p.User, p.Group)
+	return p, id, ok
+}
+
+// defaultIndex is Debian's and Red Hat's DirectoryIndex, for a server whose configuration does not say.
+var defaultIndex = []string{"index.html", "index.cgi", "index.pl", "index.php", "index.xhtml", "index.htm"}
+
+// usualHost is a virtual host as the panels make them, for a site of which only the panel's own files tell.
+func usualHost(site *rightful.Site) (*web.ApacheConfig, *web.VHost) {
+	var b strings.Builder
+	b.WriteString("<Directory />\nAllowOverride All\nOptions FollowSymLinks Includes ExecCGI\n</Directory>\n<FilesMatch ^\\.ht>\nRequire all denied\n</FilesMatch>\n")
+	b.WriteString("DirectoryIndex " + strings.Join(defaultIndex, " ") + "\n")
+	switch site.PHP.Handler {
+	case "fpm", "unknown":
+		b.WriteString("<FilesMatch \\.(php|phtml|phar|php5|php7|php8)$>\nSetHandler proxy:fcgi://localhost:9000\n</FilesMatch>\n")
+	case "dso", "itk", "ruid2":
+		b.WriteString("LoadModule php_module x\nAddType application/x-httpd-php .php .phtml\n")
+	case "suphp":
+		b.WriteString("suPHP_Engine on\nAddHandler application/x-httpd-php .php .phtml\n")
+	case "lsapi":
+		b.WriteString("AddHandler application/x-httpd-lsphp .php .phtml\n")
+	case "fcgid", "cgi":
+		b.WriteString("AddHandler fcgid-script .php .phtml\n")
+		if site.PHP.Wrapper != "" {
+			b.WriteString("FcgidWrapper \"" + site.PHP.Wrapper + "\" .php\n")
+		}
+	}
+	for _, dir := range site.CGI {
+		b.WriteString("ScriptAlias /" + path.Base(dir) + "/ \"" + dir + "/\"\n")
+	}
+	c := web.UsualApache(b.String())
+	c.VHosts[0].ServerName, c.VHosts[0].DocRoot = site.Name, site.DocRoot
+	if slices.Contains([]string{"itk", "ruid2"}, site.PHP.Handler) {
+		c.Modules[map[string]string{"itk": "mpm_itk_module", "ruid2": "ruid2_module"}[site.PHP.Handler]] = true
+	}
+	return c, &c.VHosts[0]
+}

@@ -72,10 +72,8 @@ type site struct {
 	docroot string   // links resolved; "" where it cannot be judged
 	scripts []string // the directories of CGI scripts, links resolved
 	chain   []tree.Component
-	index   []string
-	nginx   *web.NginxFront // nil where Apache serves it
-	wrap    *wrapper        // of mod_fcgid, or nil
-	web     int             // indexes of identities
+	host    web.Host // nil where nothing is known of how it is served
+	web     int      // indexes of identities
 	php     int
 	cgi     int
 	now     front
@@ -83,17 +81,14 @@ type site struct {
 	seen    bool   // the walk entered the document root
 	first   string // the first file that is blocked
 	samples []string
+	blames  map[string]bool // what keeps files from visitors
+	last    string          // the last of them
 }
 
-// front is what is known of the front page in one of two states of the world.
+// front is what is known of a site in one of two states of the world.
 type front struct {
-	status  int
-	who     int  // the identity that reads the page
-	alone   bool // the web server need not get to it
-	why     string
-	culprit string
+	page    web.Verdict // on the front page
 	blocked int
-	scripts int // those of PHP that are not blocked, where a wrapper runs them
 }
 
 // job judges one account.
@@ -107,19 +102,19 @@ type job struct {
 	ids   []rightful.Identity // distinct identities that serve
 	// way are the directories on the way to a document root, and the home. It is true for those that the panel itself
 	// names; false where only a link of the account's leads there, which proves nothing.
-	way  map[string]bool
-	r    *Report
-	base string
-	fs   rightful.FSID // of the base
+	way   map[string]bool
+	r     *Report
+	base  string
+	bases []string
+	fs    rightful.FSID // of the base
 	// records are what snapshots say of the account, nil where they say nothing. failed: one that is restored from could
 	// not be read to its end.
 	records *records
 	dirRel  string // of the directory whose entries the walk is at
 	failed  error
-	above   mask // who may pass through everything above the base
 	levels  []level
+	eyes    []*[2]look // by depth
 	links   map[inode]*linked
-	planned map[string]rightful.Meta // what directories that the panel names will be
 	walked  int
 	counter counter
 	moved   map[quotaUser]moved
@@ -130,23 +125,22 @@ type mask uint64
 
 // level is what is known of a directory that the walk is in. Level 0 is everything above the base.
 type level struct {
-	state            policy.State
-	site             int    // of the innermost document root, or -1
-	now, planned     mask   // who may pass through everything down to and including this directory
-	readable, willBe bool   // the web server can read every .htaccess down to here, now and after the plan
-	shut             string // the first .htaccess that it cannot read, now or then
-	account          bool   // the account itself may pass, counting directories that the panel names
-	// suEXEC runs no script in this very directory, now and after the plan.
-	refused, willRefuse bool
-	late                *rightful.Change
-	subs                []subdir
+	state policy.State
+	site  int // of the innermost document root, or -1
+	// now and planned are where the site's web server stands, today and after the plan; nil outside document roots. same:
+	// they are the same.
+	now, planned web.Scope
+	same         bool
+	account      bool // the account itself may pass, counting directories that the panel names
+	late         *rightful.Change
+	subs         []subdir
 }
 
 // newJob finds out all about an account that does not take a walk.
 func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	j := &job{
 		c: c, ctx: ctx, a: a, r: &Report{Account: a}, way: map[string]bool{}, links: map[inode]*linked{},
-		planned: map[string]rightful.Meta{}, counter: counter{rules: map[*policy.Rule]*ruleCount{}}, moved: map[quotaUser]moved{},
+		counter: counter{rules: map[*policy.Rule]*ruleCount{}}, moved: map[quotaUser]moved{},
 		id: rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
 	}
 	if len(j.id.GIDs) == 0 {
@@ -220,6 +214,7 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 		return nil, err
 	}
 	defer j.closeRecords()
+	j.bases = b.Bases
 	for i, base := range b.Bases {
 		if err := j.walk(base, i == 0); err != nil {
 			return nil, err
@@ -230,13 +225,14 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 	}
 	j.settleLinks()
 	for _, s := range j.sites {
+		j.unseen(s)
 		now, planned := j.verdict(s)
 		j.r.Now, j.r.Planned = append(j.r.Now, now), append(j.r.Planned, planned)
 	}
+	j.temper()
 	j.unexplained()
 	j.weigh()
 	c.Walked(j.walked)
-	j.temper()
 	j.r.rules = j.counter.rules
 	return j.r, ctx.Err()
 }
@@ -250,8 +246,8 @@ func (j *job) unexplained() {
 			named[s] = true
 		}
 	}
-	for _, v := range j.r.Now {
-		if named[v.Site] || v.Culprit == "" || v.State != rightful.SiteDown && v.State != rightful.SiteBroken {
+	for i, v := range j.r.Now {
+		if p := &j.sites[i].now.page; named[v.Site] || v.Culprit == "" || v.State == rightful.SiteDown && !p.Cause.Fault() || v.State != rightful.SiteDown && v.State != rightful.SiteBroken {
 			continue
 		}
 		excluded := false
@@ -271,6 +267,27 @@ func (j *job) unexplained() {
 		}
 		j.find(f)
 	}
+}
+
+// unseen finds out how the front page of a site answers whose document root the walk did not enter: what is above it may
+// decide all the same.
+func (j *job) unseen(s *site) {
+	if s.seen || s.docroot == "" || s.host == nil {
+		return
+	}
+	trace := j.c.Server.Trace
+	s.now.page = s.above(trace)
+	s.planned.page = s.above(func(p string) ([]tree.Component, error) {
+		steps, err := trace(p)
+		j.foresee(steps)
+		return steps, err
+	})
+}
+
+// above is the verdict on the front page as far as the way to the document root decides it.
+func (s *site) above(follow func(string) ([]tree.Component, error)) web.Verdict {
+	in := wayOnly{follow: follow}
+	return s.host.Root(in).Index(in)
 }
 
 // resolvePath follows links as the server would, by stat only; a path that leads nowhere stays as it is.
@@ -341,7 +358,7 @@ func (j *job) astray(chain []tree.Component, home string) (at tree.Component, wh
 
 // newSite resolves the document root of a site and the identities that serve it.
 func (j *job) newSite(rs *rightful.Site, home string) *site {
-	s := &site{Site: rs, index: j.c.World.Index(rs), nginx: j.c.World.Front(rs), web: j.identity(rs.Web), php: -1, cgi: -1}
+	s := &site{Site: rs, host: j.c.World.Host(j.c.Server, j.a, rs), web: j.identity(rs.Web), php: -1, cgi: -1}
 	if rs.PHP.Handler != "" && rs.PHP.Handler != "none" {
 		s.php = j.identity(rs.PHP.Identity)
 	}
@@ -351,14 +368,12 @@ func (j *job) newSite(rs *rightful.Site, home string) *site {
 			s.scripts = append(s.scripts, j.resolvePath(d))
 		}
 	}
-	s.wrap = j.newWrapper(s)
 	var err error
 	s.chain, err = j.c.Server.Trace(rs.DocRoot)
 	switch {
 	case tree.IsNotExist(err):
 		j.find(rightful.Finding{Path: rs.DocRoot, Kind: rightful.KindDir, Problem: DocrootMissing, Effect: rightful.EffectDown, Sites: []string{rs.Name}})
-		s.now = front{status: 404, why: "the document root does not exist", culprit: rs.DocRoot}
-		s.planned = s.now
+		s.none(rs.DocRoot, "the document root does not exist")
 		return s
 	case err != nil:
 		j.find(rightful.Finding{Path: rs.DocRoot, Problem: Unreadable, Effect: rightful.EffectWrong, Sites: []string{rs.Name}, Note: err.Error()})
@@ -367,8 +382,7 @@ func (j *job) newSite(rs *rightful.Site, home string) *site {
 	last := s.chain[len(s.chain)-1]
 	if last.Stat.Kind != rightful.KindDir {
 		j.find(rightful.Finding{Path: last.Path, Kind: last.Stat.Kind, Have: last.Meta, Problem: DocrootMissing, Effect: rightful.EffectDown, Sites: []string{rs.Name}, Note: "it is not a directory"})
-		s.now = front{status: 404, why: "the document root is not a directory", culprit: last.Path}
-		s.planned = s.now
+		s.none(last.Path, "the document root is not a directory")
 		return s
 	}
 	if at, why := j.astray(s.chain, home); why != "" {
@@ -380,6 +394,12 @@ func (j *job) newSite(rs *rightful.Site, home string) *site {
 	}
 	s.docroot = last.Path
 	return s
+}
+
+// none says that there is no document root.
+func (s *site) none(culprit, why string) {
+	s.now.page = web.Verdict{Status: 404, Certain: true, Cause: web.CauseMissing, Culprit: culprit, Why: why}
+	s.planned = s.now
 }
 
 // identity gives the index of an identity among those that serve the account.
@@ -500,7 +520,7 @@ func (j *job) openBase(base string, home bool) (*tree.Base, error) {
 
 // lookAbove finds out who may pass through the directories above a base, and reports those that shut out the web server.
 func (j *job) lookAbove(base string) {
-	j.above = ^mask(0)
+	above := ^mask(0)
 	cs, err := j.c.Server.Trace(path.Dir(base))
 	if err != nil {
 		return
@@ -510,7 +530,7 @@ func (j *job) lookAbove(base string) {
 			continue
 		}
 		ok := j.search(c.Meta)
-		if j.above&^ok == 0 {
+		if above&^ok == 0 {
 			continue
 		}
 		var sites []string
@@ -519,7 +539,7 @@ func (j *job) lookAbove(base string) {
 				sites = append(sites, s.Name)
 			}
 		}
-		j.above &= ok
+		above &= ok
 		if len(sites) > 0 {
 			j.find(rightful.Finding{
 				Path: c.Path, Kind: rightful.KindDir, Problem: ClosedAncestor, Have: c.Meta, Effect: rightful.EffectDown, Sites: sites,

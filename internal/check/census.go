@@ -7,6 +7,7 @@ import (
 
 	"rightful"
 	"rightful/internal/policy"
+	"rightful/internal/web"
 )
 
 // ruleCount is how one rule fared in one account.
@@ -42,13 +43,23 @@ func (j *job) harms(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	}
 	if kind == rightful.KindDir {
 		sites, _ := j.shutOut(p, lv, have)
-		return len(sites) > 0 || j.scriptsOf(p, lv) != nil && !j.suexecTakes(have)
+		return len(sites) > 0 || j.scriptsOf(p, lv) != nil && j.stopsScripts(lv, p, have)
 	}
 	if kind != rightful.KindFile || lv.site < 0 {
 		return false
 	}
-	_, _, itself := j.blocked(lv, []byte(p[strings.LastIndexByte(p, '/')+1:]), rule, have, have)
-	return itself
+	s, name := j.sites[lv.site], []byte(p[strings.LastIndexByte(p, '/')+1:])
+	if string(name) == ".htaccess" {
+		return j.shuts(lv, p)
+	}
+	_, _, meant := s.meant(name, rule)
+	return meant && lv.now != nil && j.harmful(lv, s, p, name, rule, &have)
+}
+
+// harmful reports whether a file that is meant for visitors is kept from them by itself.
+func (j *job) harmful(lv *level, s *site, p string, name []byte, rule *policy.Rule, have *rightful.Meta) bool {
+	v := lv.now.File(name, web.Node{Kind: rightful.KindFile, Meta: *have}, nowhere{})
+	return v.Cause.Fault() && j.itself(&v, s, p, name, rule, have)
 }
 
 // openToAll reports whether every user of the machine may write to an entry. No server is meant to be like that.

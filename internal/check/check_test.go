@@ -38,15 +38,23 @@ const healthy = `
 // The user staff is in the groups root and www-data, friend in that of every account.
 func world(t testing.TB, spec string, accounts ...string) Options {
 	t.Helper()
+	return worldOf(t, "", `<FilesMatch php$>\nSetHandler \"proxy:unix:/run/php/%s.sock|fcgi://localhost\"\n</FilesMatch>\n`, spec, accounts...)
+}
+
+// worldOf is world with lines for the whole of Apache's configuration, and others for each virtual host, in which %s is
+// the account.
+func worldOf(t testing.TB, conf, host, spec string, accounts ...string) Options {
+	t.Helper()
 	dir := t.TempDir()
 	passwd := `root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\nstaff:x:31000:31000::/:/bin/sh\nfriend:x:31001:31001::/:/bin/sh\n`
 	group := `root:x:0:staff\nwww-data:x:33:staff\nstaff:x:31000:\nfriend:x:31001:\n`
-	conf, pools := `User www-data\nGroup www-data\n`, ""
+	conf = `User www-data\nGroup www-data\nDirectoryIndex index.html index.php index.htm\n<Directory /home>\nAllowOverride All\n</Directory>\n` + conf
+	pools := ""
 	for i, a := range accounts {
 		passwd += fmt.Sprintf(`%s:x:%d:%[2]d::/home/%[1]s:/bin/sh\n`, a, alice+i)
 		group += fmt.Sprintf(`%s:x:%d:friend\n`, a, alice+i)
-		conf += fmt.Sprintf(`<VirtualHost *:80>\nServerName %s.example\nDocumentRoot /home/%[1]s/public_html\n`+
-			`<FilesMatch php$>\nSetHandler \"proxy:unix:/run/php/%[1]s.sock|fcgi://localhost\"\n</FilesMatch>\n</VirtualHost>\n`, a)
+		conf += fmt.Sprintf(`<VirtualHost *:80>\nServerName %s.example\nDocumentRoot /home/%[1]s/public_html\n`, a) +
+			strings.ReplaceAll(host, "%s", a) + `</VirtualHost>\n`
 		pools += fmt.Sprintf(`[%s]\nuser = %[1]s\nlisten = /run/php/%[1]s.sock\n`, a)
 	}
 	base := ""

@@ -166,7 +166,7 @@ func (x *Explanation) rule(j *job, base, end string, site int) {
 			mayPass = mayPass && (c.Meta.Allowed(j.id, rightful.RightSearch) || j.way[c.Path] && c.Meta.UID == 0)
 		}
 	}
-	lv := level{site: site, readable: true, now: ^mask(0), account: mayPass}
+	lv := level{site: site, account: mayPass}
 	j.base = base
 	if b, err := j.c.Server.OpenBase(base); err == nil { // else no record is of this file system
 		j.fs = b.FS()
@@ -178,7 +178,9 @@ func (x *Explanation) rule(j *job, base, end string, site int) {
 	}
 	blocks := false
 	if kind == rightful.KindFile && site >= 0 && rule != nil {
-		_, _, blocks = j.blocked(&lv, []byte(path.Base(end)), rule, last.Meta, op.after)
+		if who, need, ok := j.sites[site].meant([]byte(path.Base(end)), rule); ok {
+			blocks = !last.Meta.Allowed(j.ids[who], need)
+		}
 	}
 	f := j.grade(end, kind, last.Meta, op, &lv, blocks)
 	f.Account, f.PathB64 = j.a.Name, rightful.RawPath(end)

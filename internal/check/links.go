@@ -32,7 +32,7 @@ type metLink struct {
 }
 
 // link judges one link of an inode that has several, and puts what comes of it aside until all have been met.
-func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *level) {
+func (j *job) link(d *tree.Dir, e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *level) {
 	key := inode{e.Dev, e.Ino}
 	l := j.links[key]
 	if l == nil {
@@ -44,20 +44,20 @@ func (j *job) link(e *tree.Entry, rule *policy.Rule, have rightful.Meta, lv *lev
 	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable(), j.entryID(e))
 	if op.problem == "" {
 		if lv.site >= 0 && rule != nil {
-			j.count(lv, e, rule, have, have)
+			j.count(d, lv, e, rule, &have, &have)
 		}
 		return
 	}
 	// The prediction takes the inode as it is, until it is settled that it is changed.
 	held := op
 	held.after = have
-	f := j.finding(e, have, held, lv)
+	f := j.finding(d, e, have, held, lv)
 	l.findings = append(l.findings, f)
 	if !op.change {
 		return
 	}
 	if lv.site >= 0 {
-		if now, planned, _ := j.blocked(lv, e.Name, rule, have, op.after); now && !planned {
+		if _, now, planned := j.blocked(d, lv, e.Name, e.Kind, rule, &have, &op.after); now && !planned {
 			l.met[len(l.met)-1].cures = j.sites[lv.site]
 		}
 	}

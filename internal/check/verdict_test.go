@@ -14,21 +14,14 @@ import (
 // effect and names the site. Every case is one line on top of alice's healthy home.
 func TestTheStateOfASiteFollowsFromWhatDecidesItsFrontPage(t *testing.T) {
 	treetest.NeedRoot(t)
-	fpm := func(*rightful.Site) {}
-	handler := func(name string, uid, gid uint32) func(*rightful.Site) {
-		return func(s *rightful.Site) {
-			s.PHP = rightful.PHP{Handler: name, Identity: rightful.Identity{UID: uid, GIDs: []uint32{gid}}}
-		}
-	}
-	dso := handler("dso", www, www)
-	cgi := func(uid uint32) func(*rightful.Site) {
-		return func(s *rightful.Site) {
-			s.CGI, s.CGIAs = []string{"/home/alice/public_html/cgi-bin"}, rightful.Identity{UID: uid, GIDs: []uint32{uid}}
-		}
+	const fpm = ""
+	dso := `AddType application/x-httpd-php .php\n`
+	cgi := func(user string) string {
+		return `ScriptAlias /cgi-bin/ /home/alice/public_html/cgi-bin/\nSuexecUserGroup ` + user + " " + user + `\n`
 	}
 	for _, tt := range []struct {
 		name, spec string
-		site       func(*rightful.Site)
+		host       string // of the virtual host's configuration
 		want       string // STATE STATUS BLOCKED CULPRIT, the culprit below the home
 		finding    string // EFFECT PROBLEM PATH of the finding to blame, "" for none at all
 	}{
@@ -50,14 +43,16 @@ func TestTheStateOfASiteFollowsFromWhatDecidesItsFrontPage(t *testing.T) {
 		{"PHP reads as the account", "f 0600 20001:20001 home/alice/public_html/b.php", fpm, "ok 200 0 ", ""},
 		{"mod_php reads as the web server", "f 0600 20001:20001 home/alice/public_html/b.php", dso, "broken 200 1 public_html/b.php", "broken too-closed public_html/b.php"},
 		{"PHP cannot read root's script", "f 0600 0:0 home/alice/public_html/b.php", fpm, "broken 200 1 public_html/b.php", "broken root-owned-unproven public_html/b.php"},
-		{"CGI as the web server lacks exec", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0644 20001:20001 home/alice/public_html/cgi-bin/run", cgi(www), "broken 200 1 public_html/cgi-bin/run", "broken too-closed public_html/cgi-bin/run"},
-		{"suEXEC refuses what others may write", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0777 20001:20001 home/alice/public_html/cgi-bin/run", cgi(alice), "broken 200 1 public_html/cgi-bin/run", "broken too-open public_html/cgi-bin/run"},
+		{"CGI as the web server lacks exec", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0644 20001:20001 home/alice/public_html/cgi-bin/run", cgi("www-data"), "broken 200 1 public_html/cgi-bin/run", "broken too-closed public_html/cgi-bin/run"},
+		{"suEXEC refuses what others may write", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0777 20001:20001 home/alice/public_html/cgi-bin/run", cgi("alice"), "broken 200 1 public_html/cgi-bin/run", "broken too-open public_html/cgi-bin/run"},
 		{"locked", "d 0000 20001:33 home/alice/public_html", fpm, "down 403 3 public_html", "down locked-by-admin public_html"},
 		{"a link of somebody else's is followed as the server would", "l 0777 20001:20001 home/alice/public_html/index.htm -> page.html", fpm, "ok 200 0 ", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := world(t, healthy+"\n"+tt.spec, "alice")
-			tt.site(&o.World.Accounts[0].Sites[0])
+			if tt.host != fpm {
+				o = worldOf(t, `LoadModule php_module x\nLoadModule suexec_module x\n`, tt.host, healthy+"\n"+tt.spec, "alice")
+			}
 			r := reports(t, o)[0]
 			below := func(p string) string {
 				if p == "/home/alice" {

@@ -184,7 +184,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	var state policy.State
 	var rule *policy.Rule
 	if d == nil {
-		j.levels = append(j.levels[:0], level{site: -1, now: j.above, planned: j.above, readable: true, willBe: true, account: true})
+		j.levels = append(j.levels[:0], level{site: -1, account: true})
 		lv = &j.levels[0]
 		state, rule = j.bound.Base(j.base)
 	} else {
@@ -203,7 +203,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		return true, j.dir(lv, e, state, rule, have)
 	}
 	if e.Nlink > 1 {
-		j.link(e, rule, have, lv)
+		j.link(d, e, rule, have, lv)
 		return false, nil
 	}
 	if rule == nil && !j.restoring() && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
@@ -217,18 +217,18 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		}
 		j.counter.of(rule).right++
 		if lv.site >= 0 {
-			j.count(lv, e, rule, have, have)
+			j.count(d, lv, e, rule, &have, &have)
 		}
 		return false, nil
 	}
 	op := j.judge(lv, e.Path(), rule, e.Kind, have, e.Immutable(), j.entryID(e))
 	if op.problem == "" {
 		if lv.site >= 0 && rule != nil {
-			j.count(lv, e, rule, have, have)
+			j.count(d, lv, e, rule, &have, &have)
 		}
 		return false, j.failed
 	}
-	f := j.finding(e, have, op, lv)
+	f := j.finding(d, e, have, op, lv)
 	j.find(f)
 	j.move(j.extent(e), have.UID, op.after.UID)
 	if c := j.newChange(e, have, op, f); c != nil {
@@ -269,11 +269,11 @@ func (j *job) excludes(p string) string {
 
 // finding makes a finding of an opinion, with its effect and the sites that it harms. A file in a document root is
 // counted for its site on the way.
-func (j *job) finding(e *tree.Entry, have rightful.Meta, op opinion, lv *level) rightful.Finding {
+func (j *job) finding(d *tree.Dir, e *tree.Entry, have rightful.Meta, op opinion, lv *level) rightful.Finding {
 	if op.change && (j.r.First == 0 || e.Ctime < j.r.First) {
 		j.r.First = e.Ctime
 	}
-	blocks := e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(lv, e, op.rule, have, op.after)
+	blocks := e.Kind == rightful.KindFile && lv.site >= 0 && op.rule != nil && j.count(d, lv, e, op.rule, &have, &op.after)
 	return j.grade(e.Path(), e.Kind, have, op, lv, blocks)
 }
 
@@ -303,21 +303,19 @@ func (j *job) grade(path string, kind rightful.Kind, have rightful.Meta, op opin
 	case op.open || stranger || op.problem == Device:
 		f.Effect = rightful.EffectExposed
 	}
-	if s := j.wrapperOf(path, kind, have); s != nil {
-		f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
-	} else if kind == rightful.KindDir {
+	if kind == rightful.KindDir {
 		if sites, front := j.shutOut(path, lv, have); len(sites) > 0 {
 			f.Sites, f.Effect = sites, rightful.EffectBroken
 			if front {
 				f.Effect = rightful.EffectDown
 			}
-		} else if s := j.scriptsOf(path, lv); s != nil && !j.suexecTakes(have) {
+		} else if s := j.scriptsOf(path, lv); s != nil && j.stopsScripts(lv, path, have) {
 			f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
 		}
 	} else if blocks {
 		s := j.sites[lv.site]
 		f.Sites, f.Effect = []string{s.Name}, rightful.EffectBroken
-		if path == s.now.culprit {
+		if path == s.now.page.Culprit {
 			f.Effect = rightful.EffectDown
 		}
 		if dir, ok := strings.CutSuffix(path, "/.htaccess"); ok { // it closes the sites within this one too
@@ -380,8 +378,9 @@ func grants(before, after rightful.Meta, uidMin uint32) bool {
 
 // subdir is what is known of a directory between being met and being entered.
 type subdir struct {
-	id    inode
-	level level
+	id          inode
+	level       level
+	have, after rightful.Meta
 }
 
 // dir judges a directory, and works out who may pass through it, now and after the plan.
@@ -389,23 +388,18 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	path := e.Path()
 	op := j.judge(lv, path, rule, e.Kind, have, e.Immutable(), j.entryID(e))
 	below := level{
-		state: state, site: lv.site, readable: lv.readable, willBe: lv.willBe, shut: lv.shut,
-		now: lv.now & j.search(have), planned: lv.planned & j.search(op.after),
-		refused: !j.suexecTakes(have), willRefuse: !j.suexecTakes(op.after),
+		state: state, site: lv.site,
 		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.way[path] && have.UID == 0),
 	}
 	if op.problem != "" {
-		f := j.finding(e, have, op, lv)
+		f := j.finding(nil, e, have, op, lv)
 		j.find(f)
 		j.move(j.extent(e), have.UID, op.after.UID)
 		if c := j.newChange(e, have, op, f); c != nil {
 			below.late = j.order(c)
 		}
 	}
-	if _, ok := j.way[path]; ok {
-		j.planned[path] = op.after
-	}
-	lv.subs = append(lv.subs, subdir{inode{e.Dev, e.Ino}, below})
+	lv.subs = append(lv.subs, subdir{inode{e.Dev, e.Ino}, below, have, op.after})
 	return nil
 }
 
@@ -480,7 +474,7 @@ func (j *job) shutOut(path string, lv *level, have rightful.Meta) (sites []strin
 
 // scriptsOf gives the site whose scripts suEXEC runs in a directory, or nil.
 func (j *job) scriptsOf(path string, lv *level) *site {
-	if lv.site < 0 || !j.suexec(j.sites[lv.site]) {
+	if lv.site < 0 || j.sites[lv.site].cgi < 0 {
 		return nil
 	}
 	s := j.sites[lv.site]
@@ -490,8 +484,8 @@ func (j *job) scriptsOf(path string, lv *level) *site {
 	return s
 }
 
-// Enter makes the level of a directory, and looks at what decides about all of it: its .htaccess, and in a document root
-// the front page. It implements tree.Visitor.
+// Enter makes the level of a directory, and has the site's web server step into it; in a document root, it asks for the
+// front page. It implements tree.Visitor.
 func (j *job) Enter(d *tree.Dir) error {
 	if j.restoring() {
 		j.dirRel = d.Rel()
@@ -502,39 +496,37 @@ func (j *job) Enter(d *tree.Dir) error {
 	if i < 0 {
 		return &tree.Error{Op: "enter", Path: rightful.JoinPath(j.base, d.Rel()), Cause: tree.CauseChanged}
 	}
-	below := lv.subs[i].level
+	sub := lv.subs[i]
 	lv.subs = lv.subs[i+1:]
 	var root *site
-	var wrapped []*site
 	if len(j.sites) > 0 {
 		path := rightful.JoinPath(j.base, d.Rel())
 		for i, s := range j.sites {
 			if s.docroot == path {
-				below.site, root = i, s
-			}
-			if s.wrap != nil && s.wrap.dir == path {
-				wrapped = append(wrapped, s)
+				sub.level.site, root = i, s
 			}
 		}
 	}
-	above, willPass := lv.now, lv.planned
-	j.levels = append(j.levels[:d.Depth+1], below)
-	lv = &j.levels[d.Depth+1]
-	if lv.site >= 0 && j.sites[lv.site].nginx == nil && d.Has(".htaccess") {
-		j.htaccess(d, lv)
-	}
-	for _, s := range wrapped {
-		j.meetWrapper(d, lv, s)
-	}
+	j.levels = append(j.levels[:d.Depth+1], sub.level)
+	up, lv := &j.levels[d.Depth], &j.levels[d.Depth+1]
+	in, then := j.looks(d)
 	switch {
-	case root == nil:
-	case root.nginx != nil:
+	case root != nil && root.host != nil:
 		root.seen = true
-		root.now = j.nginxPage(d, lv, root, above, lv.now, false)
-		root.planned = j.nginxPage(d, lv, root, willPass, lv.planned, true)
-	default:
-		root.seen = true
-		j.frontPage(d, lv, root)
+		lv.now, lv.planned = root.host.Root(in), root.host.Root(then)
+		root.now.page, root.planned.page = lv.now.Index(in), lv.planned.Index(then)
+		lv.same = lv.now.Same(lv.planned)
+	case root == nil && up.now != nil:
+		name := path.Base(d.Rel())
+		lv.now = up.now.Dir(name, sub.have, in)
+		lv.planned, lv.same = lv.now, up.same && sub.have.Equal(sub.after) && !d.HasPrefix(".ht")
+		if !lv.same {
+			lv.planned = up.planned.Dir(name, sub.after, then)
+			lv.same = lv.now.Same(lv.planned)
+		}
+	}
+	if lv.same {
+		lv.planned = lv.now
 	}
 	return nil
 }

@@ -43,9 +43,6 @@ func TestPlainAccountsOfNginxOwnTheirDocumentRootsLikeApaches(t *testing.T) {
 	want(t, "bob's listen", account(t, s, "bob").Sites[0].Listen, []string{"http://192.0.2.1:80"})
 	// Nothing but the user of her pool says that the document root is hers.
 	want(t, "carol's sites", sites(account(t, s, "carol")), []string{"carol.example /srv/sites/carol [carol.example] fpm:2004"})
-	front := s.Front(&alice.Sites[0])
-	want(t, "front", fmt.Sprint(front.TryFiles, front.Looks, front.Index), "[$uri $uri/ /index.php?$args] true [index.php]")
-	want(t, "carol's index", s.Index(&account(t, s, "carol").Sites[0]), []string{"index.php"})
 }
 
 func TestAnNginxMainFileMayBeNamedAnyhow(t *testing.T) {

@@ -162,6 +162,14 @@ func (d *Dir) Has(name string) bool {
 	return ok
 }
 
+// HasPrefix reports whether the directory listed an entry whose name begins so.
+func (d *Dir) HasPrefix(prefix string) bool {
+	i, _ := slices.BinarySearchFunc(d.names, prefix, func(r nameRef, n string) int {
+		return bytes.Compare(r.bytes(d.arena), []byte(n))
+	})
+	return i < len(d.names) && bytes.HasPrefix(d.names[i].bytes(d.arena), []byte(prefix))
+}
+
 // Peek reads the metadata of one entry ahead of its turn. It pins it, so it costs more than meeting it.
 func (d *Dir) Peek(name string) (rightful.Meta, Stat, error) {
 	fd, err := openPath(d.fd, name)

@@ -171,7 +171,7 @@ func (j *job) state(s *site, f front) rightful.Verdict {
 	v := rightful.Verdict{Account: j.a.Name, Site: s.Name, State: rightful.SiteOK, Blocked: f.blocked}
 	switch {
 	case j.a.Suspended: // the panel answers in its place
-		v.State, v.Why, v.Blocked = rightful.SiteUnknown, suspended, 0
+		v.State, v.Why = rightful.SiteUnknown, suspended
 		return v
 	case s.docroot == "" && f.page.Status == 0:
 		v.State, v.Why = rightful.SiteUnknown, "the document root is not judged"
@@ -206,12 +206,18 @@ func (j *job) state(s *site, f front) rightful.Verdict {
 	return v
 }
 
-// explained is why a verdict is what it is, with whom it is about.
+// explained is why a verdict is what it is, with the uid of whom it is about.
 func explained(v *web.Verdict) string {
-	if v.Identity != nil {
-		return fmt.Sprintf("%s (uid %d)", v.Why, v.Identity.UID)
+	if v.Identity == nil {
+		return v.Why
 	}
-	return v.Why
+	uid := fmt.Sprintf(" (uid %d)", v.Identity.UID)
+	for _, who := range [...]string{"the web server", "PHP"} {
+		if rest, ok := strings.CutPrefix(v.Why, who+" "); ok {
+			return who + uid + " " + rest
+		}
+	}
+	return v.Why + uid
 }
 
 // temper puts right what was said of entries before it was known how their sites answer: only where the front page is

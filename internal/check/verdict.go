@@ -84,7 +84,7 @@ func (j *job) count(d *tree.Dir, lv *level, e *tree.Entry, rule *policy.Rule, ha
 		if s.now.blocked == 1 {
 			s.first = e.Path()
 		}
-		if !planned {
+		if !planned && v.Status < 500 { // an error proves nothing
 			s.sample(e.Path())
 		}
 	}

@@ -52,11 +52,11 @@ var nginxVHosts = map[string]string{
 	"deny":     "deny all;",
 	"ret":      "return 403;",
 	"phtml":    "location ~ \\.(php|phtml)$ { " + nginxPass + "alice.sock; }",
-	"callback": "error_page 404 = @app; location @app { fastcgi_param SCRIPT_FILENAME $document_root/index.php; fastcgi_pass unix:/run/alice.sock; }",
+	"callback": "error_page 404 = @app; location @app { fastcgi_param REQUEST_METHOD $request_method; fastcgi_param SCRIPT_FILENAME $document_root/index.php; fastcgi_pass unix:/run/alice.sock; }",
 }
 
 const (
-	nginxPass        = "fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; fastcgi_pass unix:/run/"
+	nginxPass        = "fastcgi_param REQUEST_METHOD $request_method; fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; fastcgi_pass unix:/run/"
 	nginxPHPLocation = "location ~ \\.php$ { " + nginxPass + "alice.sock; }"
 )
 

@@ -234,16 +234,13 @@ func (r *ngxRequest) strictly(name string, from int) ngxEntry {
 			return e
 		}
 	}
-	before := 1 // "/" itself
-	if from > 0 {
-		e := r.lookup(r.h.web, name[:from])
-		if e.err != 0 || e.why != "" {
-			return e
-		}
-		cs, _ := r.in.Follow(name[:from])
-		before = len(cs)
+	start := name[:max(from, 1)]
+	end := r.lookup(r.h.web, start)
+	if end.err != 0 || end.why != "" {
+		return end
 	}
-	end := ngxEntry{kind: rightful.KindDir}
+	cs, _ := r.in.Follow(start)
+	before := len(cs)
 	for i := from; i < len(name); {
 		next := strings.IndexByte(name[i+1:], '/') + i + 1
 		if next <= i {
@@ -253,8 +250,11 @@ func (r *ngxRequest) strictly(name string, from int) ngxEntry {
 			i = next
 			continue
 		}
+		if !allowed(&end.meta, r.h.web, rightful.RightSearch) {
+			return end.closed(r.h.web)
+		}
 		end = r.lookup(r.h.web, name[:next])
-		cs, _ := r.in.Follow(name[:next])
+		cs, _ = r.in.Follow(name[:next])
 		if before < len(cs) && cs[before].Stat.Kind == rightful.KindSymlink {
 			link := &cs[before]
 			stopped := ngxEntry{err: unix.ELOOP, culprit: link.Path, link: true, who: r.h.web}
@@ -276,10 +276,19 @@ func (r *ngxRequest) strictly(name string, from int) ngxEntry {
 		}
 		before, i = len(cs), next
 	}
-	if strings.HasSuffix(name, "/") && !end.isDir() {
+	switch {
+	case !strings.HasSuffix(name, "/"):
+	case !end.isDir():
 		return ngxEntry{err: unix.ENOTDIR}
+	case !allowed(&end.meta, r.h.web, rightful.RightSearch): // it is opened once more, as "."
+		return end.closed(r.h.web)
 	}
 	return end
+}
+
+// closed is the error of somebody who may not pass through a directory.
+func (e *ngxEntry) closed(who *rightful.Identity) ngxEntry {
+	return ngxEntry{err: unix.EACCES, culprit: e.real, need: rightful.RightSearch, who: who}
 }
 
 // opendir is opendir(3) by nginx, which disable_symlinks says nothing about.

@@ -98,7 +98,7 @@ func (h *NginxHost) named() {
 	for _, n := range h.v.Names {
 		pattern, ok := strings.CutPrefix(n, "~")
 		re := h.regex(pattern, true)
-		if !ok || h.name == "" || !re.sure([]byte(h.name)) {
+		if !ok || h.name == "" || !re.finds([]byte(h.name)) {
 			continue
 		}
 		if m := re.find(h.name); m != nil {
@@ -322,7 +322,7 @@ func (h *NginxHost) plainly(c *ngxConf) bool {
 		c.alias == 0 && c.root.fixed() && c.root.raw == h.root && c.links == "" && c.gzipStatic == "" &&
 		(c.tryFiles == nil || len(c.tryFiles) > 1 && c.tryFiles[0].raw == "$uri")
 	if c.handler != nil && ok {
-		ok = c.script != nil && c.split == nil &&
+		ok = c.script != nil && c.method && c.split == nil &&
 			slices.Contains([]string{"$document_root$fastcgi_script_name", "$request_filename", "$document_root$uri"}, c.script.raw)
 	}
 	h.plain[c] = ok

@@ -48,6 +48,7 @@ type ngxConf struct {
 	intercept  bool
 	internal   bool
 	script     *ngxTemplate // SCRIPT_FILENAME
+	method     bool         // REQUEST_METHOD is given, without which PHP says nothing (200)
 	fcgiIndex  string
 	split      *ngxRegex // fastcgi_split_path_info
 	splitFrom  *Directive
@@ -134,11 +135,14 @@ func (c *ngxConf) lists(body []Directive) {
 		}
 	}
 	if ds := all("fastcgi_param"); ds != nil {
-		c.script = nil
+		c.script, c.method = nil, false
 		for _, d := range ds {
-			if d.Arg(0) == "SCRIPT_FILENAME" {
+			switch d.Arg(0) {
+			case "SCRIPT_FILENAME":
 				t := newNgxTemplate(d.Arg(1))
 				c.script = &t
+			case "REQUEST_METHOD":
+				c.method = true
 			}
 		}
 	}

@@ -72,8 +72,8 @@ func (r *ngxRequest) fastcgi(d *Directive) {
 		}
 		return
 	}
-	if r.conf.script == nil {
-		r.unknown(d, "a FastCGI server that is given no SCRIPT_FILENAME")
+	if r.conf.script == nil || !r.conf.method {
+		r.unknown(d, "a FastCGI server that is given no SCRIPT_FILENAME or REQUEST_METHOD")
 		return
 	}
 	script, why := r.eval(r.conf.script)
@@ -200,7 +200,7 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 		return v
 	case !b.pool.runs(inside):
 		return configured(403, "fpm:limit-extensions", "security.limit_extensions does not name its suffix", &Directive{File: b.pool.File, Line: b.pool.Line})
-	case e.isFile() && !allowed(&e.meta, b.id, 4):
+	case !allowed(&e.meta, b.id, 4):
 		e.err, e.culprit, e.need, e.who = unix.EACCES, e.real, 4, b.id
 		v := e.verdict("", 403)
 		v.Code = "fpm:unable-to-open"

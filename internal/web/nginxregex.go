@@ -62,8 +62,11 @@ func unlatin(s string) string {
 	return string(b)
 }
 
-// sure reports whether PCRE would agree about this subject.
-func (x *ngxRegex) sure(subject []byte) bool {
+// sure reports whether PCRE would agree about a match of this subject.
+func (x *ngxRegex) sure(subject []byte) bool { return x.plain || x.finds(subject) }
+
+// finds reports whether PCRE would agree about the captures too.
+func (x *ngxRegex) finds(subject []byte) bool {
 	return x.re != nil && !(x.newline && bytes.ContainsAny(subject, "\n\v"))
 }
 
@@ -80,7 +83,7 @@ func (x *ngxRegex) match(subject []byte) bool {
 	return x.re.Match(subject)
 }
 
-// find gives the captures, nil where there is no match.
+// find gives the captures of a subject that [ngxRegex.finds] vouches for, nil where there is no match.
 func (x *ngxRegex) find(subject string) []string {
 	m := x.re.FindStringSubmatch(latin(subject))
 	for i := range m {

@@ -104,6 +104,16 @@ func (r *ngxRequest) findLocation() {
 		return
 	}
 	r.conf, r.next = f.conf, stepLocation
+	for c := f.conf; c.up != nil; c = c.up {
+		if c.re != nil && !c.re.finds([]byte(r.uri)) {
+			r.unknown(c.d, "what an expression finds: "+strconv.Quote(clip(c.name)))
+			return
+		}
+		if c.re != nil {
+			r.capture(c.re, c.re.find(r.uri))
+			break
+		}
+	}
 	switch {
 	case f.conf.internal && !r.internal:
 		r.refuse(404, configured(404, "", "the location is internal", f.conf.d))

@@ -82,7 +82,7 @@ func (r *ngxRequest) respond(d *Directive) ngxRewritten {
 // rewriteURI is rewrite REGEX REPLACEMENT [FLAG].
 func (r *ngxRequest) rewriteURI(d *Directive) ngxRewritten {
 	re := r.h.regex(d.Arg(0), false)
-	if !re.sure([]byte(r.uri)) {
+	if !re.finds([]byte(r.uri)) {
 		return r.unknown(d, "expression "+strconv.Quote(clip(d.Arg(0))))
 	}
 	m := re.find(r.uri)
@@ -174,7 +174,7 @@ func (r *ngxRequest) condition(words []string) (yes bool, why string) {
 		return (v == w) != not, why
 	case "~", "~*":
 		re := r.h.regex(words[2], op == "~*")
-		if !re.sure([]byte(v)) {
+		if !re.finds([]byte(v)) {
 			return false, "expression " + strconv.Quote(clip(words[2]))
 		}
 		m := re.find(v)

@@ -238,7 +238,7 @@ func (r *ngxRequest) mapped(d *Directive) (value, why string) {
 		}
 		pattern, fold := strings.CutPrefix(pattern, "*")
 		re := r.h.regex(pattern, fold)
-		if !re.sure([]byte(text)) {
+		if !re.finds([]byte(text)) {
 			return "", "expression " + strconv.Quote(clip(pattern))
 		}
 		if m := re.find(text); m != nil {
@@ -269,9 +269,7 @@ func wildcardName(pattern, name string) int {
 
 // capture takes the groups of an expression that matched: by number, and by name as variables.
 func (r *ngxRequest) capture(re *ngxRegex, m []string) {
-	if len(m) > 1 {
-		r.captures = m
-	}
+	r.captures = m
 	for i, n := range re.re.SubexpNames() {
 		if n != "" {
 			r.set(n, ngxValue{text: m[i]})
@@ -326,7 +324,7 @@ func (r *ngxRequest) split() (script, info, why string) {
 		}
 		return r.uri, "", ""
 	}
-	if !c.split.sure([]byte(r.uri)) {
+	if !c.split.finds([]byte(r.uri)) {
 		return "", "", "expression " + strconv.Quote(clip(c.splitFrom.Arg(0)))
 	}
 	if m := c.split.find(r.uri); len(m) > 2 {

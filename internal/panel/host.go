@@ -14,10 +14,23 @@ import (
 // root, it is as the panel would have configured it. The result belongs to one goroutine.
 func (s *Server) Host(fs *tree.Server, a *Account, site *rightful.Site) web.Host {
 	if site.Server == "nginx" {
-		return s.nginxHost(fs, site)
+		ref, ok := s.served[site.DocRoot]
+		if !ok {
+			return nil
+		}
+		return s.nginxHost(fs, site, ref, nil)
 	}
+	front, ok := s.fronts[site.DocRoot]
+	if !ok {
+		return s.apacheHost(fs, a, site, site.Web)
+	}
+	return s.nginxHost(fs, site, front.nginxRef, s.apacheHost(fs, a, site, front.behind))
+}
+
+// apacheHost is how Apache answers for a site as one of its users.
+func (s *Server) apacheHost(fs *tree.Server, a *Account, site *rightful.Site, as rightful.Identity) web.Host {
 	c := web.ApacheHostConfig{
-		Server: fs, DocRoot: path.Clean(site.DocRoot), Web: site.Web, Workers: s.Web, CGI: site.CGIAs, Pool: s.pool, CPanel: a.Panel == "cpanel",
+		Server: fs, DocRoot: path.Clean(site.DocRoot), Web: as, Workers: s.Web, CGI: site.CGIAs, Pool: s.pool, CPanel: a.Panel == "cpanel",
 		PHP: site.PHP.Identity,
 	}
 	if c.Config, c.VHost = s.VHost(site); c.VHost != nil {

@@ -98,7 +98,7 @@ func (r *reader) nginxSites(claims []claim, index map[string]int, homes homes) {
 			}
 		}
 	}
-	r.out.served = map[string]nginxRef{}
+	r.out.served, r.out.fronts = map[string]nginxRef{}, map[string]nginxFront{}
 	for _, c := range r.out.Nginx {
 		for i := range c.Servers {
 			v := &c.Servers[i]
@@ -124,7 +124,13 @@ func (r *reader) before(site *rightful.Site, c *web.NginxConfig, v *web.NginxSer
 	site.Domains = addNames(site.Domains, v.Domains()...)
 	site.Listen = addNames(site.Listen, v.Reach()...)
 	id := r.nginx[c]
-	if v.Root != site.DocRoot || id.UID == site.Web.UID && slices.Equal(id.GIDs, site.Web.GIDs) {
+	if v.Root != site.DocRoot {
+		return
+	}
+	if _, twice := r.out.fronts[v.Root]; !twice {
+		r.out.fronts[v.Root] = nginxFront{nginxRef{c, v}, site.Web}
+	}
+	if id.UID == site.Web.UID && slices.Equal(id.GIDs, site.Web.GIDs) {
 		return
 	}
 	r.issue(Issue{
@@ -168,14 +174,16 @@ type nginxRef struct {
 	v *web.NginxServer
 }
 
-// nginxHost is how nginx answers for a site that it serves itself.
-func (s *Server) nginxHost(fs *tree.Server, site *rightful.Site) web.Host {
-	ref, ok := s.served[site.DocRoot]
-	if !ok {
-		return nil
-	}
+// nginxFront is a server of nginx that serves files of a site of Apache's, and hands the rest on to it.
+type nginxFront struct {
+	nginxRef
+	behind rightful.Identity // who Apache is for the site
+}
+
+// nginxHost is how a server of nginx answers for a site, with what stands behind it, or nil.
+func (s *Server) nginxHost(fs *tree.Server, site *rightful.Site, ref nginxRef, behind web.Host) web.Host {
 	return web.NewNginxHost(web.NginxHostConfig{
 		Server: fs, Config: ref.c, VHost: ref.v, Name: site.Name, DocRoot: path.Clean(site.DocRoot), Web: site.Web, PHP: site.PHP.Identity,
-		Pool: s.pool, User: s.Users.Identity,
+		Pool: s.pool, User: s.Users.Identity, Behind: behind,
 	})
 }

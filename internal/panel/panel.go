@@ -49,7 +49,8 @@ type Server struct {
 	Nginx     []*web.NginxConfig
 	Pools     []web.Pool
 	pools     web.PoolIndex
-	served    map[string]nginxRef // by nginx, by document root
+	served    map[string]nginxRef   // by nginx, by document root
+	fronts    map[string]nginxFront // sites of Apache before which nginx stands and serves files, by document root
 	Issues    []Issue
 }
 

@@ -250,7 +250,10 @@ func (r *ngxRequest) strictly(name string, from int) ngxEntry {
 			i = next
 			continue
 		}
-		if !allowed(&end.meta, r.h.web, rightful.RightSearch) {
+		switch {
+		case !end.isDir():
+			return ngxEntry{err: unix.ENOTDIR}
+		case !allowed(&end.meta, r.h.web, rightful.RightSearch):
 			return end.closed(r.h.web)
 		}
 		end = r.lookup(r.h.web, name[:next])

@@ -45,7 +45,8 @@ type ngxConf struct {
 	authAsk    *Directive // auth_request
 	errorPages []ngxErrorPage
 	recursive  bool
-	intercept  bool
+	// fastcgi_intercept_errors and proxy_intercept_errors: error_page has answers for another server's too.
+	intercept, proxyIntercept bool
 	internal   bool
 	script     *ngxTemplate // SCRIPT_FILENAME
 	method     bool         // REQUEST_METHOD is given, without which PHP says nothing (200)
@@ -209,6 +210,8 @@ func (c *ngxConf) apply(d *Directive) {
 		c.recursive = on
 	case "fastcgi_intercept_errors":
 		c.intercept = on
+	case "proxy_intercept_errors":
+		c.proxyIntercept = on
 	case "internal":
 		c.internal = true
 	case "valid_referers":

@@ -83,20 +83,9 @@ func (r *ngxRequest) fastcgi(d *Directive) {
 	}
 	v := r.fpm(b, script)
 	if v.Cause == CauseUnknown {
-		r.out, r.next = v.at(d), stepDone
-		return
+		v = v.at(d)
 	}
-	if v.Status != 200 && r.conf.intercept {
-		r.refuse(v.Status, v)
-		return
-	}
-	if v.Status != 200 {
-		r.note(&v)
-	}
-	r.send(v.Status, v)
-	if r.out.Statuses = v.Statuses; v.Statuses != nil {
-		r.out.Certain = false
-	}
+	r.passOn(v, r.conf.intercept)
 }
 
 // connects finds out whether nginx reaches the socket: it needs to write to it, and search on the way.

@@ -498,19 +498,40 @@ func (r *ngxRequest) content() {
 
 // proxied is answered by whoever nginx hands the request on to: the other server of the same site, if that is known.
 func (r *ngxRequest) proxied(d *Directive) {
-	if r.s == nil || r.s.behind == nil || r.uri != r.first {
+	h := r.h
+	_, rest, _ := strings.Cut(d.Arg(0), "://")
+	_, to, replaced := strings.Cut(rest, "/")
+	if h.Behind == nil || r.uri != r.first || strings.Contains(d.Arg(0), "$") || replaced && "/"+to != r.conf.name {
 		r.unknown(d, "what "+clip(d.Arg(0))+" answers")
 		return
 	}
 	var v Verdict
-	if r.name == "" {
+	switch {
+	case r.s.uri+r.name != r.first:
+		v = Ask(h.Behind, h.Server, h.DocRoot, r.first)
+	case r.name == "":
 		v = r.s.behind.Index(r.in)
-	} else {
+	default:
 		v = r.s.behind.File([]byte(r.name), r.node, r.in)
 	}
-	r.note(&v)
+	r.passOn(v, r.conf.proxyIntercept)
+}
+
+// passOn gives a visitor the answer of another server, or the page for it that nginx has of its own.
+func (r *ngxRequest) passOn(v Verdict, intercept bool) {
+	switch {
+	case v.Status == 0:
+		r.out, r.next = v, stepDone
+		return
+	case v.Status >= 300 && intercept:
+		r.refuse(v.Status, v)
+		return
+	case v.Status >= 300:
+		r.note(&v)
+	}
+	statuses := v.Statuses
 	r.send(v.Status, v)
-	r.out.Statuses = v.Statuses
+	r.out.Statuses = statuses
 }
 
 // files serves what lies below the document root: index, autoindex, static.

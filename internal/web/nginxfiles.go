@@ -267,6 +267,8 @@ func (r *ngxRequest) strictly(name string, from int) ngxEntry {
 				return stopped
 			case r.conf.links == "on":
 				return stopped
+			case end.err == 0 && end.why == "" && next < len(name) && !end.isDir():
+				return ngxEntry{err: unix.ENOTDIR}
 			case end.err == 0 && end.why == "" && link.Meta.UID != end.meta.UID:
 				if next == len(name) && !allowed(&end.meta, r.h.web, 4) {
 					return ngxEntry{err: unix.EACCES, culprit: end.real, need: 4, who: r.h.web} // it is opened before owners are compared

@@ -47,17 +47,17 @@ type ngxConf struct {
 	recursive  bool
 	// fastcgi_intercept_errors and proxy_intercept_errors: error_page has answers for another server's too.
 	intercept, proxyIntercept bool
-	internal   bool
-	script     *ngxTemplate // SCRIPT_FILENAME
-	method     bool         // REQUEST_METHOD is given, without which PHP says nothing (200)
-	fcgiIndex  string
-	split      *ngxRegex // fastcgi_split_path_info
-	splitFrom  *Directive
-	gzipStatic string
-	referers   *Directive // valid_referers
-	cached     bool       // open_file_cache
-	guarded    bool       // ModSecurity
-	doubt      *Directive // one that may decide, nobody knows how
+	internal                  bool
+	script                    *ngxTemplate // SCRIPT_FILENAME
+	method                    bool         // REQUEST_METHOD is given, without which PHP says nothing (200)
+	fcgiIndex                 string
+	split                     *ngxRegex // fastcgi_split_path_info
+	splitFrom                 *Directive
+	gzipStatic                string
+	referers                  *Directive // valid_referers
+	cached                    bool       // open_file_cache
+	guarded                   bool       // ModSecurity
+	doubt                     *Directive // one that may decide, nobody knows how
 }
 
 type ngxKind uint8

@@ -181,10 +181,13 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 	case e.err != 0:
 		v := e.verdict("", 404)
 		v.Code = "fpm:primary-script-unknown"
-		if !e.fault() && r.pathInfo(b, script) {
+		if above, name := r.pathInfo(b, script); above.isFile() && !e.fault() {
 			// cgi.fix_pathinfo, which is on unless php.ini says otherwise, finds the script above.
 			v.Certain, v.Cause, v.Why = false, CauseUnknown, "PHP decides by cgi.fix_pathinfo"
-			v.Status, v.Statuses = 200, []int{200, 404}
+			if v.Status = 200; !b.pool.runs(name) || !allowed(&above.meta, b.id, 4) {
+				v.Status = 403
+			}
+			v.Statuses = []int{v.Status, 404}
 		}
 		return v
 	case !b.pool.runs(inside):
@@ -200,12 +203,12 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 	return Verdict{Status: 200, Certain: true, App: true}
 }
 
-// pathInfo reports whether some directory on the way to a script that is not there is itself a file.
-func (r *ngxRequest) pathInfo(b *ngxBackend, script string) bool {
+// pathInfo finds the entry on the way to a script that is not there at which the way ends.
+func (r *ngxRequest) pathInfo(b *ngxBackend, script string) (ngxEntry, string) {
 	for dir := path.Dir(script); dir != "/" && dir != "."; dir = path.Dir(dir) {
 		if e := r.lookup(b.id, dir); e.err == 0 && e.why == "" {
-			return e.isFile()
+			return e, dir
 		}
 	}
-	return false
+	return ngxEntry{}, ""
 }

@@ -105,14 +105,17 @@ func (r *ngxRequest) findLocation() {
 	}
 	r.conf, r.next = f.conf, stepLocation
 	for c := f.conf; c.up != nil; c = c.up {
-		if c.re != nil && !c.re.finds([]byte(r.uri)) {
-			r.unknown(c.d, "what an expression finds: "+strconv.Quote(clip(c.name)))
-			return
+		if c.re == nil {
+			continue
 		}
-		if c.re != nil {
+		if r.captures = nil; c.re.re.NumSubexp() > 0 {
+			if !c.re.finds([]byte(r.uri)) {
+				r.unknown(c.d, "what an expression finds: "+strconv.Quote(clip(c.name)))
+				return
+			}
 			r.capture(c.re, c.re.find(r.uri))
-			break
 		}
+		break
 	}
 	switch {
 	case f.conf.internal && !r.internal:

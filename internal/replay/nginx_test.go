@@ -52,9 +52,11 @@ func (s *server) holdNginx(check *answer, accounts ...string) {
 			if err != nil {
 				s.t.Fatal(err)
 			}
-			if strings.HasSuffix(p, ".php") {
+			switch {
+			case strings.HasPrefix(p, "/cgi-bin/"): // closed by the configuration, whatever its files are like
+			case strings.HasSuffix(p, ".php"):
 				scripts = append(scripts, site.DocRoot+rel)
-			} else {
+			default:
 				static = append(static, site.DocRoot+rel)
 			}
 		}

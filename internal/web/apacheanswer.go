@@ -78,7 +78,7 @@ func (s *apacheScope) absent(set *settings, name []byte) Verdict {
 	d, _ := set.handlerFor(name)
 	switch h.kindOf(set, d) {
 	case kindFPM:
-		p := h.pool(backend(d.Arg(0)[len("proxy:"):]))
+		p := h.poolOf(set, d)
 		if p.refused != nil {
 			return *p.refused
 		}

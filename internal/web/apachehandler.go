@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -155,7 +154,7 @@ func (s *apacheScope) serve(set *settings, name []byte, t target, in View) Verdi
 	case kindCGI:
 		return s.cgi(set, name, &t, d, in)
 	case kindFPM:
-		return s.fpm(h.pool(backend(d.Arg(0)[len("proxy:"):])), name, &t, d).at(d)
+		return s.fpm(h.poolOf(set, d), name, &t, d)
 	case kindFcgid:
 		return s.fcgid(set, name, &t, d, in)
 	case kindPHP:
@@ -253,6 +252,14 @@ type pool struct {
 	refused *Verdict // of the connection
 }
 
+// poolOf is the pool that a SetHandler names, remembered.
+func (h *ApacheHost) poolOf(s *settings, d *Directive) *pool {
+	if s.pool == nil || s.poolAt != d {
+		s.pool, s.poolAt = h.pool(backend(d.Arg(0)[len("proxy:"):])), d
+	}
+	return s.pool
+}
+
 // pool finds the pool behind a backend, once.
 func (h *ApacheHost) pool(backend string) *pool {
 	if p := h.pools[backend]; p != nil {
@@ -323,7 +330,7 @@ func (s *apacheScope) fpm(p *pool, name []byte, t *target, d *Directive) Verdict
 	if v, bad := s.reach(p.id, t, 404, "fpm:primary-script-unknown"); bad {
 		return v
 	}
-	if len(p.limit) > 0 && !slices.ContainsFunc(p.limit, func(x string) bool { return strings.HasSuffix(string(name), x) }) {
+	if !p.runs(name) {
 		return configured(403, "fpm:limit-extensions", "PHP-FPM does not run files with this suffix", d)
 	}
 	switch {
@@ -337,6 +344,16 @@ func (s *apacheScope) fpm(p *pool, name []byte, t *target, d *Directive) Verdict
 		return inDoubt("the name has bytes that Apache may not hand on", d)
 	}
 	return Verdict{Status: 200, Certain: true, App: true}
+}
+
+// runs reports whether the pool runs files with the suffix of a name.
+func (p *pool) runs(name []byte) bool {
+	for _, x := range p.limit {
+		if len(name) >= len(x) && string(name[len(name)-len(x):]) == x {
+			return true
+		}
+	}
+	return len(p.limit) == 0
 }
 
 // reach finds what keeps an identity that resolves the path by itself from getting to a file.

@@ -175,8 +175,17 @@ func (h *ApacheHost) Root(in View) Scope {
 		}
 		s.enter(view, last.Path)
 	}
-	s.root.ids = len(h.ids)
-	if w := s.settingsFor([]byte("index.php"), rightful.KindFile).wrapper; w != "" && s.refused == nil {
+	set := s.settingsFor([]byte("index.php"), rightful.KindFile)
+	if d, _ := set.handlerFor([]byte("index.php")); h.kindOf(set, d) == kindFPM {
+		h.poolOf(set, d) // the pool's user gets a bit in the masks
+	}
+	s.root.ids, s.pass = len(h.ids), ^pass(0)
+	for i := range s.root.steps {
+		if c := &s.root.steps[i]; c.Stat.Kind == rightful.KindDir {
+			s.pass &= h.search(&c.Meta)
+		}
+	}
+	if w := set.wrapper; w != "" && s.refused == nil {
 		s.root.wrapper, s.root.wraps = w, h.wrapped(w, in)
 	}
 	return s
@@ -360,7 +369,8 @@ func (s *apacheScope) location(l *section, name []byte) bool {
 // doubted gives settings under which nothing is certain.
 func (s *settings) doubted(d *Directive, why string) *settings {
 	k := *s
-	k.kids, k.kinds, k.doubt, k.at = nil, nil, why, d
+	k.forget()
+	k.doubt, k.at = why, d
 	return &k
 }
 

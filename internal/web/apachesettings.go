@@ -78,8 +78,11 @@ type settings struct {
 	doubt string
 	at    *Directive
 
-	kids  map[*section]*settings
-	kinds map[*Directive]kind
+	// What was worked out from all this already.
+	kids   map[*section]*settings
+	kinds  map[*Directive]kind
+	pool   *pool
+	poolAt *Directive
 }
 
 // section is a set of directives that applies where its pattern matches.
@@ -97,7 +100,7 @@ func (s *settings) with(h *ApacheHost, sec *section) *settings {
 		return k
 	}
 	k := *s
-	k.kids, k.kinds = nil, nil
+	k.forget()
 	m := merge{h: h, s: &k, dir: sec.dir}
 	m.body(sec.body)
 	m.end()
@@ -107,6 +110,9 @@ func (s *settings) with(h *ApacheHost, sec *section) *settings {
 	s.kids[sec] = &k
 	return &k
 }
+
+// forget drops what was worked out from settings that have changed.
+func (s *settings) forget() { s.kids, s.kinds, s.pool, s.poolAt = nil, nil, nil, nil }
 
 // merge applies the directives of one section to settings. What several directives of a section say adds up; what the
 // section above said is replaced.

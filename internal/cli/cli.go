@@ -50,6 +50,7 @@ var verbs = []func(*app) *cobra.Command{
 	newAccounts,
 	newCheck,
 	newExplain,
+	newPredict,
 	newFix,
 	newPlan,
 	newResume,

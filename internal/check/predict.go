@@ -1,16 +1,20 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"net/url"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 
 	"rightful"
 	"rightful/internal/panel"
+	"rightful/internal/policy"
 	"rightful/internal/tree"
 	"rightful/internal/web"
 )
@@ -20,9 +24,11 @@ type URL struct {
 	Account string
 	Site    string
 	// URL is the request path, percent-encoded, that reaches the entry; a directory's ends with a slash.
-	URL     string
-	Path    string
-	Kind    rightful.Kind
+	URL  string
+	Path string
+	Kind rightful.Kind
+	// Public: the rules mean it for visitors. What is refused and is not public is private, and no fault.
+	Public  bool
 	Verdict web.Verdict
 }
 
@@ -38,6 +44,8 @@ type Prediction struct {
 type PredictOptions struct {
 	Server *tree.Server
 	World  *panel.Server
+	// Overrides are the operator's own rule files, or nil.
+	Overrides fs.FS
 	// Accounts are names, all where empty; Sites are the names of the sites wanted, all where empty.
 	Accounts []string
 	Sites    []string
@@ -54,16 +62,14 @@ const batch = 512
 // the one that serves it. emit is called from one goroutine, in the order of accounts, of document roots as they lie, and
 // of names. What it is given is not used again.
 func Predict(ctx context.Context, o PredictOptions, emit func(*Prediction) error) error {
-	c, err := newChecker(Options{Server: o.Server, World: o.World, Accounts: o.Accounts, Wait: o.Wait})
+	c, err := newChecker(Options{Server: o.Server, World: o.World, Overrides: o.Overrides, Accounts: o.Accounts, Wait: o.Wait})
 	if err != nil {
 		return err
 	}
-	jobs := o.Jobs
-	if jobs <= 0 {
-		jobs = Jobs()
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// As many walks as there are processors: more would wait for their turn to be emitted, not for a disk.
+	jobs := tree.NewWidth(ctx, cmp.Or(o.Jobs, runtime.NumCPU())).Max()
 	// Each account has a short queue of its own, so that a later one waits for its turn and memory stays bounded.
 	queues := make([]chan *Prediction, len(c.accounts))
 	for i := range queues {
@@ -139,6 +145,7 @@ type predictor struct {
 
 // where is a directory that the walk is in.
 type where struct {
+	state policy.State
 	scope web.Scope
 	site  *site // nil outside document roots
 	url   string
@@ -146,13 +153,18 @@ type where struct {
 
 // met is a directory between being met and being entered.
 type met struct {
-	ino  uint64
-	meta rightful.Meta
+	ino   uint64
+	meta  rightful.Meta
+	state policy.State
 }
 
 func (p *predictor) run() error {
 	p.stack = []where{{}}
 	b := p.binding()
+	var err error
+	if p.bound, err = p.c.policies[p.a.Panel].Bind(b); err != nil {
+		return err
+	}
 	for i, base := range b.Bases {
 		if !slices.ContainsFunc(p.sites, func(s *site) bool { return p.wants(s) && s.docroot != "" && beneath(s.docroot, base) }) {
 			continue
@@ -214,10 +226,12 @@ func (p *predictor) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		return false, nil
 	}
 	if d == nil {
-		p.subs = append(p.subs[:0], []met{{e.Ino, m}})
+		state, _ := p.bound.Base(p.base)
+		p.subs = append(p.subs[:0], []met{{e.Ino, m, state}})
 		return true, nil
 	}
 	at := &p.stack[d.Depth+1]
+	state, rule := at.state.ChildBytes(e.Name, e.Kind)
 	if e.Kind == rightful.KindDir {
 		if at.site == nil && !p.leads(e.Path()) {
 			return false, nil
@@ -225,7 +239,7 @@ func (p *predictor) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		for len(p.subs) <= d.Depth+1 {
 			p.subs = append(p.subs, nil)
 		}
-		p.subs[d.Depth+1] = append(p.subs[d.Depth+1], met{e.Ino, m})
+		p.subs[d.Depth+1] = append(p.subs[d.Depth+1], met{e.Ino, m, state})
 		return true, nil
 	}
 	if at.site == nil || !p.wants(at.site) || at.scope == nil {
@@ -237,7 +251,11 @@ func (p *predictor) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		p.now.Served++
 		return false, nil
 	}
-	return false, p.add(at.site, at.url+string(e.Name), e.Path(), e.Kind, v)
+	public := false
+	if rule != nil {
+		_, _, public = at.site.meant(e.Name, rule)
+	}
+	return false, p.add(at.site, URL{URL: at.url + string(e.Name), Path: e.Path(), Kind: e.Kind, Public: public, Verdict: v})
 }
 
 // leads reports whether a document root lies at or below a directory.
@@ -245,13 +263,13 @@ func (p *predictor) leads(dir string) bool {
 	return slices.ContainsFunc(p.sites, func(s *site) bool { return s.docroot != "" && beneath(s.docroot, dir) })
 }
 
-func (p *predictor) add(s *site, name, at string, kind rightful.Kind, v web.Verdict) error {
+// add hands on a verdict; the path of the URL is not encoded yet.
+func (p *predictor) add(s *site, u URL) error {
+	u.Account, u.Site, u.URL = p.a.Name, s.Name, (&url.URL{Path: u.URL}).EscapedPath()
 	if p.a.Suspended {
-		v = web.Verdict{Cause: web.CauseUnknown, Why: suspended}
+		u.Verdict = web.Verdict{Cause: web.CauseUnknown, Why: suspended}
 	}
-	p.now.URLs = append(p.now.URLs, URL{
-		Account: p.a.Name, Site: s.Name, URL: (&url.URL{Path: name}).EscapedPath(), Path: at, Kind: kind, Verdict: v,
-	})
+	p.now.URLs = append(p.now.URLs, u)
 	if len(p.now.URLs) >= batch {
 		return p.flush()
 	}
@@ -264,7 +282,7 @@ func (p *predictor) Enter(d *tree.Dir) error {
 	if i < 0 {
 		return &tree.Error{Op: "enter", Path: rightful.JoinPath(p.base, d.Rel()), Cause: tree.CauseChanged}
 	}
-	meta := p.subs[d.Depth][i].meta
+	dir := p.subs[d.Depth][i]
 	p.subs[d.Depth] = slices.Delete(p.subs[d.Depth], i, i+1)
 	up, here := p.stack[d.Depth], where{}
 	at := rightful.JoinPath(p.base, d.Rel())
@@ -281,9 +299,10 @@ func (p *predictor) Enter(d *tree.Dir) error {
 		name := path.Base(at)
 		here = where{site: up.site, url: up.url + name + "/"}
 		if up.scope != nil {
-			here.scope = up.scope.Dir(name, meta, in)
+			here.scope = up.scope.Dir(name, dir.meta, in)
 		}
 	}
+	here.state = dir.state
 	p.stack = append(p.stack[:d.Depth+1], here)
 	if here.scope == nil || !p.wants(here.site) {
 		return nil
@@ -293,7 +312,7 @@ func (p *predictor) Enter(d *tree.Dir) error {
 		p.now.Served++
 		return nil
 	}
-	return p.add(here.site, here.url, at, rightful.KindDir, v)
+	return p.add(here.site, URL{URL: here.url, Path: at, Kind: rightful.KindDir, Public: true, Verdict: v})
 }
 
 // Leave implements tree.Visitor.

@@ -52,17 +52,20 @@ What cannot be known (a rewrite rule, a script, a module) is said to be unknown,
 type predicted struct {
 	URLs       int     `json:"urls"`
 	Served     int     `json:"served"`
-	Kept       int     `json:"kept"` // from visitors, by a fault
+	Kept       int     `json:"kept"`    // from visitors, by a fault
+	Private    int     `json:"private"` // refused, and not meant for visitors
 	Configured int     `json:"configured"`
 	Unknown    int     `json:"unknown"`
 	Seconds    float64 `json:"seconds"`
 }
 
-func (p *predicted) add(v *web.Verdict) {
+func (p *predicted) add(u *check.URL) {
 	p.URLs++
-	switch {
-	case v.Cause.Fault():
+	switch v := &u.Verdict; {
+	case v.Cause.Fault() && u.Public:
 		p.Kept++
+	case v.Cause.Fault():
+		p.Private++
 	case !v.Certain:
 		p.Unknown++
 	case v.Served():
@@ -86,16 +89,20 @@ func (a *app) predict(ctx context.Context, args []string, all bool) error {
 	if err != nil {
 		return err
 	}
+	rules, err := overrides(s)
+	if err != nil {
+		return fail(exitCannot, err)
+	}
 	start := time.Now()
 	var sum predicted
 	groups := newURLGroups()
 	p := a.begin("predicting", "URLs", 0)
-	o := check.PredictOptions{Server: s, World: ps, Accounts: a.included(ps, accounts), Sites: sites, Wanted: all || a.cfg.JSON, Jobs: a.cfg.Jobs, Wait: a.calm}
+	o := check.PredictOptions{Server: s, World: ps, Overrides: rules, Accounts: a.included(ps, accounts), Sites: sites, Wanted: all || a.cfg.JSON, Jobs: a.cfg.Jobs, Wait: a.calm}
 	err = check.Predict(ctx, o, func(b *check.Prediction) error {
 		sum.URLs, sum.Served = sum.URLs+b.Served, sum.Served+b.Served
 		for i := range b.URLs {
 			u := &b.URLs[i]
-			sum.add(&u.Verdict)
+			sum.add(u)
 			switch {
 			case a.cfg.JSON:
 				a.out.emit("url", newURLJSON(u))
@@ -126,8 +133,8 @@ func (a *app) predict(ctx context.Context, args []string, all bool) error {
 		if !all {
 			groups.print(a)
 		}
-		a.out.printf("%d URLs in %.2f s: %d served, %d kept from visitors, %d otherwise as configured, %d unknown\n",
-			sum.URLs, sum.Seconds, sum.Served, sum.Kept, sum.Configured, sum.Unknown)
+		a.out.printf("%d URLs in %.2f s: %d served, %d kept from visitors, %d private, %d otherwise as configured, %d unknown\n",
+			sum.URLs, sum.Seconds, sum.Served, sum.Kept, sum.Private, sum.Configured, sum.Unknown)
 	}
 	if sum.Kept > 0 {
 		return exitWith(exitFindings)
@@ -228,7 +235,7 @@ func newURLGroups() *urlGroups { return &urlGroups{index: map[urlGroup]int{}} }
 
 func (g *urlGroups) add(u *check.URL) {
 	v := &u.Verdict
-	if v.Served() && v.Certain && !v.Cause.Fault() {
+	if v.Served() && v.Certain && !v.Cause.Fault() || v.Cause.Fault() && !u.Public {
 		return
 	}
 	k := urlGroup{u.Account, u.Site, statusText(v), v.Code, v.Culprit, v.Why}
@@ -273,6 +280,7 @@ type urlJSON struct {
 	Path       string        `json:"path"`
 	PathB64    []byte        `json:"path_b64,omitempty"`
 	Kind       rightful.Kind `json:"type"`
+	Public     bool          `json:"public,omitempty"`
 	Status     int           `json:"status"`
 	Statuses   []int         `json:"statuses,omitempty"`
 	Certain    bool          `json:"certain"`
@@ -291,7 +299,7 @@ type urlJSON struct {
 func newURLJSON(u *check.URL) urlJSON {
 	v := &u.Verdict
 	j := urlJSON{
-		Account: u.Account, Site: u.Site, URL: u.URL, Path: u.Path, PathB64: rightful.RawPath(u.Path), Kind: u.Kind,
+		Account: u.Account, Site: u.Site, URL: u.URL, Path: u.Path, PathB64: rightful.RawPath(u.Path), Kind: u.Kind, Public: u.Public,
 		Status: v.Status, Statuses: v.Statuses, Certain: v.Certain, App: v.App, Cause: v.Cause, Code: v.Code,
 		Culprit: v.Culprit, CulpritB64: rightful.RawPath(v.Culprit), Need: needText(v.Need), Why: v.Why, File: v.File, Line: v.Line,
 	}

@@ -63,11 +63,11 @@ func NewNginxHost(c NginxHostConfig) *NginxHost {
 	}
 	h.web, h.php = &h.Web, &h.PHP
 	h.scheme, h.port = "http", "80"
-	for _, l := range c.VHost.Listen {
-		if l.SSL || len(c.VHost.Listen) == 1 {
+	for i, l := range c.VHost.Listen {
+		if l.SSL || i == 0 {
 			h.port = l.Port
 		}
-		if l.SSL {
+		if l.SSL { // plain requests often only lead there
 			h.scheme = "https"
 			break
 		}

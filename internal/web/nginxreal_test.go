@@ -13,6 +13,8 @@ import (
 	"rightful"
 	"rightful/internal/hostbox"
 	"rightful/internal/tree"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // What servers say of the same document root D. Each is a server of its own.
@@ -147,7 +149,7 @@ func TestNginxItselfAnswersAsPredicted(t *testing.T) {
 		ids[a.Name] = rightful.Identity{UID: a.UID, GIDs: []uint32{a.GID}}
 	}
 	// Every form meets every state, with some of the paths; with SOAKTIME, with all of them.
-	every := 12
+	every := 20
 	if os.Getenv("SOAKTIME") != "" {
 		every = 1
 	}
@@ -189,6 +191,12 @@ func TestNginxItselfAnswersAsPredicted(t *testing.T) {
 				decoded, _ := url.PathUnescape(u)
 				got := Ask(h, server, "/home/alice/m", decoded)
 				asked++
+				// The walk, which meets entries one by one, must come to the same.
+				if v, ok := walked(h, server, "/home/alice/m", decoded); ok {
+					if d := cmp.Diff(got, v); d != "" {
+						t.Errorf("%s: %s %s: asked and walked differ (-asked +walked):\n%s", state, n, u, d)
+					}
+				}
 				if got.Status == 444 {
 					got.Status = 0
 				}
@@ -212,4 +220,26 @@ func TestNginxItselfAnswersAsPredicted(t *testing.T) {
 		t.Logf("unsure %d times: %s", k, why)
 	}
 	t.Logf("%d requests, %d wrong, %d unsure", asked, wrong, n)
+}
+
+// walked asks for a path as a walk does that meets it below a document root; ok is false for what no walk meets.
+func walked(h Host, s *tree.Server, dir, url string) (v Verdict, ok bool) {
+	in := ViewOf(s, dir)
+	scope := h.Root(in)
+	names := strings.Split(strings.TrimPrefix(url, "/"), "/")
+	for _, name := range names[:len(names)-1] {
+		n, _ := in.Lstat(name)
+		if n.Kind != rightful.KindDir {
+			return v, false
+		}
+		dir += "/" + name
+		in = ViewOf(s, dir)
+		scope = scope.Dir(name, n.Meta, in)
+	}
+	name := names[len(names)-1]
+	if name == "" {
+		return scope.Index(in), true
+	}
+	n, _ := in.Lstat(name)
+	return scope.File([]byte(name), n, in), n.Kind != rightful.KindDir && n.Kind != rightful.KindUnknown
 }

@@ -264,6 +264,8 @@ func (r *ngxRequest) send(status int, v Verdict) {
 	switch {
 	case v.Cause == CauseNone && (r.uri == r.first || r.uri == r.first+r.indexed()) && r.errStatus == 0:
 		because = nil // after all it is served
+	case v.App && status == 200 && r.first == "/":
+		because = nil // the front page is an application's, whatever else there is
 	case because == nil && v.Cause == CauseNone && status != 200:
 		because = r.refusal
 	}

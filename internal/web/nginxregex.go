@@ -18,7 +18,8 @@ type ngxRegex struct {
 }
 
 func newNgxRegex(pattern string, fold bool) *ngxRegex {
-	x := &ngxRegex{newline: strings.Contains(pattern, "$") || strings.Contains(strings.ToLower(pattern), `\s`)}
+	space := strings.Contains(strings.ToLower(pattern), `\s`)
+	x := &ngxRegex{newline: space || strings.Contains(pattern, "$")}
 	p := latin(pattern)
 	ascii := p == pattern
 	if fold {
@@ -31,7 +32,7 @@ func newNgxRegex(pattern string, fold bool) *ngxRegex {
 	x.re = re
 	if ascii {
 		x.quick = regexMatcher(p)
-		x.plain = x.quick.sure && x.quick.re == nil
+		x.plain = x.quick.sure && x.quick.re == nil && !space
 	}
 	return x
 }
@@ -72,13 +73,13 @@ func (x *ngxRegex) finds(subject []byte) bool {
 
 // match searches a subject that [ngxRegex.sure] vouches for. It allocates nothing for ASCII.
 func (x *ngxRegex) match(subject []byte) bool {
-	if x.plain {
-		return x.quick.matches(subject)
-	}
 	for _, c := range subject {
-		if c >= 0x80 {
+		if c >= 0x80 && !(x.plain && !x.quick.fold) {
 			return x.re.MatchString(latin(string(subject)))
 		}
+	}
+	if x.plain {
+		return x.quick.matches(subject)
 	}
 	return x.re.Match(subject)
 }

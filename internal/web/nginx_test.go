@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"rightful"
 	"rightful/internal/tree"
 
 	"golang.org/x/sys/unix"
@@ -237,14 +238,28 @@ func FuzzNginx(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	f.Add("http{map $uri $a{default $b;~(.) $1;}map $a $b{x $a;}server{index $a;try_files $a/ $uri =404;error_page 404 =200 $a;recursive_error_pages on;location ~(?<n>.)$ {alias /$n$1;rewrite (.*) /$1$a? break;if (-f $a){set $a $n;return 301 $a;}}location @x{}}}")
+	f.Add("http{server{disable_symlinks on from=$document_root;root /$uri;location / {try_files $uri @a;limit_except POST{deny all;}}location @a{fastcgi_split_path_info (.)(.);fastcgi_param SCRIPT_FILENAME $fastcgi_path_info$realpath_root;fastcgi_param REQUEST_METHOD x;fastcgi_pass $host;}}}")
 	f.Fuzz(func(t *testing.T, text string) {
-		c := nginx(t, map[string]string{"etc/nginx/nginx.conf": text})
+		s := root(t, map[string]string{"etc/nginx/nginx.conf": text, "r/a/index.html": "", "r/a.php": ""})
+		c, err := ReadNginx(s, "/etc/nginx/nginx.conf")
+		if err != nil {
+			t.Skip(err)
+		}
+		in := ViewOf(s, "/r")
 		for i := range c.Servers {
 			v := &c.Servers[i]
 			v.Reach()
 			v.Domains()
 			c.PHP(v)
 			c.Select("", "80", "a.example")
+			h := NewNginxHost(NginxHostConfig{
+				Server: s, Config: c, VHost: v, Name: "a.example", DocRoot: "/r",
+				Pool: func(string) (*Pool, rightful.Identity, bool) { return &Pool{}, rightful.Identity{}, true },
+			})
+			for _, u := range [...]string{"/", "/a", "/a/", "/a.php", "/a.php/b", "/x"} {
+				told(h.URL(u, in))
+			}
 		}
 	})
 }

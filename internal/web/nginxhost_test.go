@@ -24,7 +24,9 @@ func nginxHost(t testing.TB, http, body string, more map[string]string) (*NginxH
 	}
 	h := NewNginxHost(NginxHostConfig{
 		Server: s, Config: c, VHost: &c.Servers[0], Name: "www.a.example", DocRoot: "/r", Web: rightful.Identity{UID: 33}, PHP: rightful.Identity{UID: 2001},
-		Pool: func(b string) (*Pool, rightful.Identity, bool) { return &Pool{Listen: b}, rightful.Identity{UID: 2001}, b != "unix:/none" },
+		Pool: func(b string) (*Pool, rightful.Identity, bool) {
+			return &Pool{Listen: b}, rightful.Identity{UID: 2001}, b != "unix:/none"
+		},
 	})
 	return h, ViewOf(s, "/r")
 }

@@ -228,8 +228,8 @@ type urlGroupSum struct {
 	fault bool
 }
 
-// maxGroups bounds what is kept to be printed: what comes after is only counted.
-const maxGroups = 100_000
+// maxURLGroups bounds what is kept to be printed: what comes after is only counted.
+const maxURLGroups = 100_000
 
 func newURLGroups() *urlGroups { return &urlGroups{index: map[urlGroup]int{}} }
 
@@ -244,7 +244,7 @@ func (g *urlGroups) add(u *check.URL) {
 	}
 	i, ok := g.index[k]
 	if !ok {
-		if len(g.list) == maxGroups {
+		if len(g.list) == maxURLGroups {
 			return
 		}
 		i = len(g.list)

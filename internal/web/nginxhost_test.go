@@ -120,11 +120,25 @@ server { listen 83; server_name ~(?!a)b; }
 		addr, port, name string
 		want             int // index of the server, -1 for none
 	}{
-		{"", "80", "first.example", 0}, {"", "80", "FIRST.example.", 0}, {"", "80", "none.example", 1}, {"", "80", "", 1},
-		{"", "80", "dot.example", 2}, {"", "80", "a.b.dot.example", 2}, {"", "80", "a.wild.example", 2}, {"", "80", "wild.example", 1},
-		{"", "80", "a.long.wild.example", 3}, {"", "80", "long.wild.example", 2}, {"", "80", "tail.example", 2}, {"", "80", "exact.wild.example", 4},
-		{"", "80", "re12.example", 4}, {"192.0.2.1", "80", "first.example", 5}, {"192.0.2.2", "80", "first.example", 0},
-		{"", "81", "x", 6}, {"", "82", "x", 7}, {"", "84", "x", -1}, {"", "83", "b", -1},
+		{"", "80", "first.example", 0},
+		{"", "80", "FIRST.example.", 0},
+		{"", "80", "none.example", 1},
+		{"", "80", "", 1},
+		{"", "80", "dot.example", 2},
+		{"", "80", "a.b.dot.example", 2},
+		{"", "80", "a.wild.example", 2},
+		{"", "80", "wild.example", 1},
+		{"", "80", "a.long.wild.example", 3},
+		{"", "80", "long.wild.example", 2},
+		{"", "80", "tail.example", 2},
+		{"", "80", "exact.wild.example", 4},
+		{"", "80", "re12.example", 4},
+		{"192.0.2.1", "80", "first.example", 5},
+		{"192.0.2.2", "80", "first.example", 0},
+		{"", "81", "x", 6},
+		{"", "82", "x", 7},
+		{"", "84", "x", -1},
+		{"", "83", "b", -1},
 	} {
 		v, why := c.Select(x.addr, x.port, x.name)
 		got := -1
@@ -144,10 +158,23 @@ func TestNginxsExpressionsMatchBytesAsPCREDoes(t *testing.T) {
 		pattern, subject string
 		fold, want       bool
 	}{
-		{`\.php$`, "/a.php", false, true}, {`\.php$`, "/a.php\n", false, true}, {`\.php$`, "/a.PHP", false, false}, {`\.php$`, "/a.PHP", true, true},
-		{`^/.{2}$`, "/ä", false, true}, {`^/.$`, "/ä", false, false}, {`^/[^a]{4}x$`, "/äöx", false, true}, {`ä`, "/ä", false, true}, {`^/\w+$`, "/ä", false, false},
-		{`^/(a|b)/c?$`, "/a/", false, true}, {`^/(a|b)/c?$`, "/a/d", false, false}, {`/\.ht`, "/x/.htaccess", false, true}, {`\.(css|js)$`, "/a.jss", false, false},
-		{`^/A.*Z$`, "/abcz", true, true}, {`a b`, "/a b", false, true}, {`^/x{2,3}$`, "/xxx", false, true}, {`k`, "\u212a", true, false},
+		{`\.php$`, "/a.php", false, true},
+		{`\.php$`, "/a.php\n", false, true},
+		{`\.php$`, "/a.PHP", false, false},
+		{`\.php$`, "/a.PHP", true, true},
+		{`^/.{2}$`, "/ä", false, true},
+		{`^/.$`, "/ä", false, false},
+		{`^/[^a]{4}x$`, "/äöx", false, true},
+		{`ä`, "/ä", false, true},
+		{`^/\w+$`, "/ä", false, false},
+		{`^/(a|b)/c?$`, "/a/", false, true},
+		{`^/(a|b)/c?$`, "/a/d", false, false},
+		{`/\.ht`, "/x/.htaccess", false, true},
+		{`\.(css|js)$`, "/a.jss", false, false},
+		{`^/A.*Z$`, "/abcz", true, true},
+		{`a b`, "/a b", false, true},
+		{`^/x{2,3}$`, "/xxx", false, true},
+		{`k`, "\u212a", true, false},
 	} {
 		x := newNgxRegex(c.pattern, c.fold)
 		if !x.sure([]byte(c.subject)) {
@@ -230,8 +257,12 @@ func TestASocketThatIsToComeIsJudgedByItsPool(t *testing.T) {
 		pool Pool
 		want bool
 	}{
-		{Pool{}, false}, {Pool{ListenOwner: "www-data"}, true}, {Pool{ListenOwner: "alice"}, false}, {Pool{ListenGroup: "www-data"}, true},
-		{Pool{ListenOwner: "alice", ListenGroup: "www-data", ListenMode: "0600"}, false}, {Pool{ListenMode: "0666"}, true},
+		{Pool{}, false},
+		{Pool{ListenOwner: "www-data"}, true},
+		{Pool{ListenOwner: "alice"}, false},
+		{Pool{ListenGroup: "www-data"}, true},
+		{Pool{ListenOwner: "alice", ListenGroup: "www-data", ListenMode: "0600"}, false},
+		{Pool{ListenMode: "0666"}, true},
 	} {
 		same(t, fmt.Sprintf("%+v", c.pool), c.pool.mayConnect(&web, users), c.want)
 	}

@@ -23,9 +23,8 @@ func (s *apacheScope) cgi(set *settings, name []byte, t *target, d *Directive, i
 	if t.kind != rightful.KindFile {
 		return inDoubt("it is no file, and is to be run", d)
 	}
-	id := h.web()
 	if h.suexec != nil {
-		id = h.cgiID()
+		id := h.cgiID()
 		dir := tree.Component{Path: s.path(), Meta: s.meta}
 		file := Node{Kind: t.kind, Meta: t.meta}
 		if t.steps != nil {
@@ -39,7 +38,7 @@ func (s *apacheScope) cgi(set *settings, name []byte, t *target, d *Directive, i
 		}
 		return s.started(id, name, t, in)
 	}
-	id = s.openerOf(&t.meta)
+	id := s.openerOf(&t.meta)
 	if h.free() && !s.passes(id) {
 		return h.lacks(500, "cgi:exec", s.stop(h.ids[id]), id, 1, "the script's user may not pass through it")
 	}

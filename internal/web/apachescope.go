@@ -74,14 +74,6 @@ func (s *apacheScope) refuse(v Verdict) {
 	}
 }
 
-// rel is the path below the document root, "" for that itself.
-func (s *apacheScope) rel() string {
-	if s.up == nil {
-		return ""
-	}
-	return rightful.JoinPath(s.up.rel(), s.name)
-}
-
 // path is where the directory really is; mapped is the path by which Apache knows it; url the request path, with a slash
 // at the end.
 func (s *apacheScope) path() string { return s.below(s.root.path) }

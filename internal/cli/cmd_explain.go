@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"rightful"
 	"rightful/internal/check"
@@ -18,30 +19,40 @@ import (
 func newExplain(a *app) *cobra.Command {
 	as := ""
 	return a.command(verb{
-		use:   "explain PATH",
+		use:   "explain PATH|URL",
 		short: "who may reach a path, which rule applies, which component stops it",
 		does: `Show every component from / to a path with its owner, group, mode and ACL, and for the web server, for PHP and for
 whoever --as names, which component stops them and what they lack there. Then the rule that decides about the path, the
-file it stands in, and what it wants.`,
-		never: "It never changes anything, and never opens what is at the path.",
+file it stands in, and what it wants.
+
+Of a URL (http://HOST/PATH, https://HOST/PATH, HOST/PATH) it also shows which virtual host answers and why, where the path
+is mapped, what the answer is and what decides it, and the smallest change that would cure it.`,
+		never: `It never changes anything, never makes a request, and never opens what is at the path but a .htaccess file or the
+first line of a CGI script.`,
 		examples: `
 			rightful explain /home/alice/public_html/index.php
 			# could bob read it?
-			rightful explain /home/alice/public_html/.env --as bob`,
+			rightful explain /home/alice/public_html/.env --as bob
+			# why is this page refused?
+			rightful explain https://alice.example/img/a.png`,
 		exits: map[int]string{
-			exitOK:       "whoever serves the path reaches it, and it is as it should be",
+			exitOK:       "whoever serves the path reaches it, and all is as it should be, or as configured",
 			exitFindings: "somebody who serves it is stopped, or it is not as it should be",
-			exitUsage:    "wrong usage, or a path or user that does not exist",
+			exitUsage:    "wrong usage, or a path, host or user that does not exist",
 		},
 		flags: func(fs *pflag.FlagSet) {
 			fs.StringVar(&as, "as", "", "also explain for this `USER`")
 		},
-		args: exactlyOne("a path"),
+		args: exactlyOne("a path or URL"),
 		run:  func(_ context.Context, args []string) error { return a.explain(args[0], as) },
 	})
 }
 
 func (a *app) explain(name, as string) error {
+	// HOST/PATH is a URL; a name without a slash is more likely a path that was meant.
+	if strings.Contains(name, "://") || !path.IsAbs(name) && strings.Contains(name, "/") && !strings.HasPrefix(name, ".") {
+		return a.explainURL(name, as)
+	}
 	if !path.IsAbs(name) {
 		return fail(exitUsage, fmt.Errorf("explain %q: not an absolute path", name))
 	}
@@ -50,17 +61,9 @@ func (a *app) explain(name, as string) error {
 		return err
 	}
 	defer c.close()
-	var more []check.As
-	if as != "" {
-		u, ok := c.ps.Users.ByName(as)
-		if !ok {
-			var known []string
-			for _, u := range c.ps.Users.All() {
-				known = append(known, u.Name)
-			}
-			return unknown("user", as, known, append([]string{"rightful"}, a.argsBut(as)...)...)
-		}
-		more = append(more, check.As{Role: as, Identity: rightful.Identity{UID: u.UID, GIDs: c.ps.Users.Groups(as)}})
+	more, err := a.explainAs(c, as)
+	if err != nil {
+		return err
 	}
 	x, err := check.Explain(c.opts, name, more)
 	if err != nil {
@@ -84,6 +87,22 @@ func (a *app) explain(name, as string) error {
 	return nil
 }
 
+// explainAs gives the user that --as names.
+func (a *app) explainAs(c *checking, as string) ([]check.As, error) {
+	if as == "" {
+		return nil, nil
+	}
+	u, ok := c.ps.Users.ByName(as)
+	if !ok {
+		var known []string
+		for _, u := range c.ps.Users.All() {
+			known = append(known, u.Name)
+		}
+		return nil, unknown("user", as, known, append([]string{"rightful"}, a.argsBut(as)...)...)
+	}
+	return []check.As{{Role: as, Identity: rightful.Identity{UID: u.UID, GIDs: c.ps.Users.Groups(as)}}}, nil
+}
+
 func (a *app) explainText(x *check.Explanation) {
 	where := "it belongs to no account"
 	if x.Account != "" {
@@ -93,37 +112,7 @@ func (a *app) explainText(x *check.Explanation) {
 		where += ", site " + term.Quote(x.Site)
 	}
 	a.out.printf("%s: %s\n\n", term.Quote(x.Path), where)
-	t := term.Table{Head: []string{"component", "type", "owner", "mode", "acl"}}
-	for _, ac := range x.Access {
-		t.Head = append(t.Head, ac.Role)
-	}
-	for i, c := range x.Components {
-		name := c.Path // the table quotes
-		if c.Target != "" {
-			name += " -> " + c.Target
-		}
-		row := []string{name, c.Stat.Kind.String(), a.names().owner(c.Meta.UID, c.Meta.GID), c.Meta.Mode.String(), orDash(c.Meta.ACL.String())}
-		for _, ac := range x.Access {
-			cell := "-"
-			switch need := check.Needs(c.Stat.Kind, ac.Needs[i]); {
-			case ac.Needs[i] == 0:
-			case ac.Stop == i:
-				cell = "NO " + need
-			case ac.Stop < 0 || i < ac.Stop:
-				cell = need
-			case ac.Identity.UID != 0 && !c.Meta.Allowed(ac.Identity, ac.Needs[i]):
-				cell = "no " + need
-			default:
-				cell = "(" + need + ")"
-			}
-			row = append(row, cell)
-		}
-		t.Row(row...)
-	}
-	a.out.printf("%s\n", t.String())
-	for _, ac := range x.Access {
-		a.out.printf("%s\n", a.accessLine(x, ac))
-	}
+	a.explainWay(x)
 	above := slices.IndexFunc(x.Access, func(ac check.Access) bool { return ac.Stop >= 0 && ac.Stop < len(x.Components)-1 })
 	if above >= 0 {
 		a.note("hint: %s", a.again("explain", x.Components[x.Access[above].Stop].Path))
@@ -155,6 +144,41 @@ func (a *app) explainText(x *check.Explanation) {
 		} else if f.Want != nil {
 			a.note("hint: %s", a.again("fix", f.Account))
 		}
+	}
+}
+
+// explainWay shows every component with what each identity needs of it, and how far they get.
+func (a *app) explainWay(x *check.Explanation) {
+	t := term.Table{Head: []string{"component", "type", "owner", "mode", "acl"}}
+	for _, ac := range x.Access {
+		t.Head = append(t.Head, ac.Role)
+	}
+	for i, c := range x.Components {
+		name := c.Path // the table quotes
+		if c.Target != "" {
+			name += " -> " + c.Target
+		}
+		row := []string{name, c.Stat.Kind.String(), a.names().owner(c.Meta.UID, c.Meta.GID), c.Meta.Mode.String(), orDash(c.Meta.ACL.String())}
+		for _, ac := range x.Access {
+			cell := "-"
+			switch need := check.Needs(c.Stat.Kind, ac.Needs[i]); {
+			case ac.Needs[i] == 0:
+			case ac.Stop == i:
+				cell = "NO " + need
+			case ac.Stop < 0 || i < ac.Stop:
+				cell = need
+			case ac.Identity.UID != 0 && !c.Meta.Allowed(ac.Identity, ac.Needs[i]):
+				cell = "no " + need
+			default:
+				cell = "(" + need + ")"
+			}
+			row = append(row, cell)
+		}
+		t.Row(row...)
+	}
+	a.out.printf("%s\n", t.String())
+	for _, ac := range x.Access {
+		a.out.printf("%s\n", a.accessLine(x, ac))
 	}
 }
 
@@ -192,18 +216,7 @@ type accessJSON struct {
 }
 
 func (a *app) explainJSON(x *check.Explanation) {
-	for _, c := range x.Components {
-		a.out.emit("component", componentJSON{c.Path, rightful.RawPath(c.Path), c.Stat.Kind, c.Meta, c.Target, rightful.RawPath(c.Target)})
-	}
-	for _, ac := range x.Access {
-		j := accessJSON{Role: ac.Role, Identity: ac.Identity, Reaches: ac.Stop < 0 && x.Err == nil}
-		if ac.Stop >= 0 {
-			c := x.Components[ac.Stop]
-			j.Culprit, j.CulpritB64 = c.Path, rightful.RawPath(c.Path)
-			j.Need, j.Class = check.Needs(c.Stat.Kind, ac.Needs[ac.Stop]), check.Class(c.Meta, ac.Identity)
-		}
-		a.out.emit("access", j)
-	}
+	a.explainWayJSON(x)
 	if x.Finding != nil {
 		a.out.emit("finding", x.Finding)
 	}
@@ -218,4 +231,20 @@ func (a *app) explainJSON(x *check.Explanation) {
 		Site    string `json:"site,omitempty"`
 		Rule    string `json:"rule,omitempty"`
 	}{x.Path, rightful.RawPath(x.Path), x.Account, x.Site, rule})
+}
+
+// explainWayJSON prints the components and how far each identity gets.
+func (a *app) explainWayJSON(x *check.Explanation) {
+	for _, c := range x.Components {
+		a.out.emit("component", componentJSON{c.Path, rightful.RawPath(c.Path), c.Stat.Kind, c.Meta, c.Target, rightful.RawPath(c.Target)})
+	}
+	for _, ac := range x.Access {
+		j := accessJSON{Role: ac.Role, Identity: ac.Identity, Reaches: ac.Stop < 0 && x.Err == nil}
+		if ac.Stop >= 0 {
+			c := x.Components[ac.Stop]
+			j.Culprit, j.CulpritB64 = c.Path, rightful.RawPath(c.Path)
+			j.Need, j.Class = check.Needs(c.Stat.Kind, ac.Needs[ac.Stop]), check.Class(c.Meta, ac.Identity)
+		}
+		a.out.emit("access", j)
+	}
 }

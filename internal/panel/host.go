@@ -32,6 +32,10 @@ func (s *Server) apacheHost(fs *tree.Server, a *Account, site *rightful.Site, as
 	c := web.ApacheHostConfig{
 		Server: fs, DocRoot: path.Clean(site.DocRoot), Web: as, Workers: s.Web, CGI: site.CGIAs, Pool: s.pool, CPanel: a.Panel == "cpanel",
 		PHP: site.PHP.Identity,
+		Home: func(user string) (string, bool) {
+			u, ok := s.Users.ByName(user)
+			return u.Home, ok
+		},
 	}
 	if c.Config, c.VHost = s.VHost(site); c.VHost != nil {
 		return web.NewApacheHost(c)
@@ -64,6 +68,58 @@ func (s *Server) VHost(site *rightful.Site) (*web.ApacheConfig, *web.VHost) {
 		}
 	}
 	return conf, found
+}
+
+// A Chosen is the virtual host that answers for a name on a port, and whose site that is.
+type Chosen struct {
+	Server  string // "apache" or "nginx"
+	Name    string // of the virtual host
+	File    string
+	Line    int
+	Why     string
+	Account *Account // nil where its document root belongs to no account
+	Site    *rightful.Site
+}
+
+// Choose finds out who answers for a name on a port of this server; an empty addr is an address that is not known. It is
+// false where nobody does.
+func (s *Server) Choose(addr, port, host string) (Chosen, bool) {
+	for _, c := range s.Nginx {
+		if v, why := c.Choose(port, host); v != nil {
+			out := Chosen{Server: "nginx", File: v.File, Line: v.Line, Why: why}
+			if len(v.Names) > 0 {
+				out.Name = v.Names[0]
+			}
+			out.find(s, v.Root)
+			return out, true
+		}
+	}
+	for _, c := range s.Apache {
+		v, why := c.Choose(addr, port, host)
+		if v == &c.Default && v.DocRoot == "" {
+			continue
+		}
+		out := Chosen{Server: "apache", Name: v.ServerName, File: v.File, Line: v.Line, Why: why}
+		root := v.DocRoot
+		if root == "" {
+			root = c.Default.DocRoot
+		}
+		out.find(s, root)
+		return out, true
+	}
+	return Chosen{}, false
+}
+
+// find finds the site of a document root.
+func (c *Chosen) find(s *Server, root string) {
+	for i := range s.Accounts {
+		a := &s.Accounts[i]
+		for k := range a.Sites {
+			if path.Clean(a.Sites[k].DocRoot) == path.Clean(root) {
+				c.Account, c.Site = a, &a.Sites[k]
+			}
+		}
+	}
 }
 
 // pool finds the pool behind a backend, and who it runs as.

@@ -342,6 +342,44 @@ IncludeOptional missing/*.conf
 	if len(got) != 3 {
 		t.Errorf("%d virtual hosts, there are 3", len(got))
 	}
+	chosen(t, c, dump)
+}
+
+// chosen holds the choice of a virtual host by name and port to what apache2 lists: the default of each port, and every
+// name.
+func chosen(t *testing.T, c *ApacheConfig, dump string) {
+	t.Helper()
+	hold := func(port, name, at string) {
+		t.Helper()
+		if v, why := c.Choose("", port, name); fmt.Sprintf("%s:%d", v.File, v.Line) != at {
+			t.Errorf("port %s, name %s: %s:%d (%s), and apache2 says %s:\n%s", port, name, v.File, v.Line, why, at, dump)
+		}
+	}
+	port, at, asked := "", "", 0
+	for line := range strings.Lines(dump) {
+		if m := regexp.MustCompile(`^\S*:(\d+|\*)\s+(?:is a NameVirtualHost|(\S+) \((/.*:\d+)\))`).FindStringSubmatch(line); m != nil {
+			if port = m[1]; m[3] != "" && port != "*" {
+				hold(port, "nobody.invalid", m[3])
+				asked++
+			}
+		}
+		if m := regexp.MustCompile(`default server \S+ \((/.*:\d+)\)`).FindStringSubmatch(line); m != nil && port != "*" {
+			hold(port, "nobody.invalid", m[1])
+			asked++
+		}
+		if m := regexp.MustCompile(`port (\d+) namevhost (\S+) \((/.*:\d+)\)`).FindStringSubmatch(line); m != nil {
+			at = m[3]
+			hold(m[1], m[2], at)
+			asked++
+		}
+		if m := regexp.MustCompile(`^\s+(?:wild )?alias (\S+)`).FindStringSubmatch(line); m != nil && at != "" && port != "*" {
+			hold(port, strings.ReplaceAll(m[1], "*", "any"), at)
+			asked++
+		}
+	}
+	if asked < 3 {
+		t.Errorf("apache2 says only %d things about its virtual hosts:\n%s", asked, dump)
+	}
 }
 
 func FuzzApache(f *testing.F) {

@@ -213,7 +213,7 @@ func (s *apacheScope) translated(name []byte, n Node, in View) (Verdict, bool) {
 			return v, true
 		}
 	}
-	if v, done := redirected(h.acted, url); done {
+	if v, done := redirected(h.acted, url); done && !h.bare {
 		return v, true
 	}
 	for i := range h.proxies {

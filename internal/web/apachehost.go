@@ -28,6 +28,10 @@ type ApacheHostConfig struct {
 	Pool func(backend string) (*Pool, rightful.Identity, bool)
 	// CPanel: suEXEC and links are as cPanel builds them.
 	CPanel bool
+	// Home finds a user's home, for UserDir; nil where that is not known.
+	Home func(user string) (string, bool)
+	// scripts: everything in the document root is run (ScriptAlias). bare: it is not one that URLs begin at.
+	scripts, bare bool
 	// PHP is who runs PHP where the panel knows that and the configuration does not, as with LSAPI.
 	PHP rightful.Identity
 }
@@ -215,8 +219,9 @@ func (h *ApacheHost) compile() {
 	if base.index == nil {
 		base.index = []string{"index.html"} // AP_DEFAULT_INDEX
 	}
-	if base.redirects != nil {
-		h.acted = base.redirects
+	h.acted = base.redirects
+	if h.bare { // they were asked about the whole URL
+		h.server, h.proxies = nil, nil
 	}
 	h.base = base
 	slices.SortStableFunc(h.dirs, func(a, b *section) int { return len(a.comps) - len(b.comps) })

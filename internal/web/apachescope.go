@@ -127,7 +127,10 @@ func (r *apacheRoot) same(o *apacheRoot) bool {
 // Root implements [Host]: it walks from "/" to the document root.
 func (h *ApacheHost) Root(in View) Scope {
 	s := &apacheScope{h: h, root: &apacheRoot{path: h.DocRoot}, set: h.base, dirs: h.dirs, pass: ^pass(0), length: len(h.DocRoot)}
-	s.aliases, s.locs = h.aliases, h.locs
+	s.script = h.scripts
+	if !h.bare {
+		s.aliases, s.locs = h.aliases, h.locs
+	}
 	names := splitPath(h.DocRoot)
 	walk := []string{"/"}
 	for i := range names {

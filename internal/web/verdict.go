@@ -103,6 +103,8 @@ type View interface {
 type Host interface {
 	// Root is the scope of the document root, everything on the way to it decided. in shows the document root.
 	Root(in View) Scope
+	// URL is the verdict on any request path, decoded and without a query. in shows the document root.
+	URL(path string, in View) Verdict
 	// Notes are what an operator should know of the whole site, such as a module that decides by contents.
 	Notes() []string
 }

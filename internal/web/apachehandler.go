@@ -150,7 +150,11 @@ func (s *apacheScope) serve(set *settings, name []byte, t target, in View) Verdi
 	}
 	switch k {
 	case kindStatic:
-		return s.static(name, &t)
+		v := s.static(name, &t)
+		if set.symlinkGuard && v.Served() {
+			s.guard(&v, name, &t)
+		}
+		return v
 	case kindCGI:
 		return s.cgi(set, name, &t, d, in)
 	case kindFPM:
@@ -234,6 +238,19 @@ func (s *apacheScope) static(name []byte, t *target) Verdict {
 		return inDoubt("it is a FIFO: the worker waits for a writer, for ever", nil)
 	}
 	return inDoubt("it is a device", nil)
+}
+
+// guard is SymlinkProtect of cPanel's Apache (ea-apache2, patch 0013): a file that is not of the owner of the document root
+// is not found, link or not. That is known from its source, and not certain.
+func (s *apacheScope) guard(v *Verdict, name []byte, t *target) {
+	n := len(s.root.steps)
+	if n == 0 || t.meta.UID == s.root.steps[n-1].Meta.UID {
+		return
+	}
+	*v = Verdict{
+		Status: 404, Statuses: []int{200, 404}, Cause: CausePermission, Code: "cpanel:symlink-protect", Culprit: s.final(name, t),
+		Why: "it is not of the owner of the document root (SymlinkProtect)",
+	}
 }
 
 // final is the path of what an entry leads to.

@@ -72,6 +72,7 @@ type settings struct {
 
 	wrapper       string // FcgidWrapper
 	suphp         bool
+	symlinkGuard  bool // cPanel's SymlinkProtect
 	phpOff        bool
 	displayErrors maybe
 	// doubt is set where a module decides of which the settings alone cannot tell what; at is where.
@@ -225,6 +226,8 @@ func (m *merge) directive(d *Directive) {
 		if suffix := d.Arg(1); suffix == "" || suffix == ".php" || strings.EqualFold(suffix, "virtual") {
 			s.wrapper, _ = cutWord(d.Arg(0)) // arguments may follow
 		}
+	case "symlinkprotect":
+		s.symlinkGuard = strings.EqualFold(d.Arg(0), "on")
 	case "suphp_engine":
 		s.suphp = strings.EqualFold(d.Arg(0), "on")
 	case "php_admin_flag", "php_flag", "php_admin_value", "php_value":

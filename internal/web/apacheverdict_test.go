@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -232,4 +233,61 @@ func verdictText(v Verdict) string {
 		out += " " + strings.ReplaceAll(c, "\x01", "%01")
 	}
 	return out
+}
+
+// A file that is simply served costs no allocation, static or by PHP.
+func TestAVerdictThatServesAllocatesNothing(t *testing.T) {
+	treetest.NeedRoot(t)
+	h, s := verdictHost(t, "fpmh", "")
+	in := ViewOf(s, h.DocRoot)
+	scope := h.Root(in)
+	for _, name := range []string{"ok.html", "ok.php", "a.b.jpg"} {
+		name := []byte(name)
+		n := Node{rightful.KindFile, rightful.Meta{UID: 2001, GID: 2001, Mode: 0o644}}
+		if v := scope.File(name, n, in); !v.Served() {
+			t.Fatalf("%s is answered %s", name, verdictText(v))
+		}
+		if n := testing.AllocsPerRun(100, func() { scope.File(name, n, in) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// Scopes of two states of the world are the same exactly where nothing differs that a verdict could come from.
+func TestScopesAreTheSameWhereNothingDiffers(t *testing.T) {
+	treetest.NeedRoot(t)
+	h, s := verdictHost(t, "fpmh", "")
+	in := ViewOf(s, h.DocRoot)
+	a, b := h.Root(in), h.Root(in)
+	if !a.Same(b) {
+		t.Error("two roots of the same world differ")
+	}
+	open, shut := rightful.Meta{UID: 2001, GID: 2001, Mode: 0o755}, rightful.Meta{UID: 2001, GID: 2001, Mode: 0o700}
+	sub := ViewOf(s, h.DocRoot+"/sub")
+	if !a.Dir("sub", open, sub).Same(b.Dir("sub", open, sub)) || a.Dir("sub", open, sub).Same(b.Dir("sub", shut, sub)) {
+		t.Error("a directory that is shut is taken for one that is open")
+	}
+}
+
+// What a pattern of <FilesMatch> says is decided by comparing where that is possible, and the same as by the expression.
+func TestPatternsOfNamesMeanWhatTheirExpressionsDo(t *testing.T) {
+	names := []string{"", "a", ".htaccess", "x.php", "x.PHP", "x.php5", "php", "x.phtml", ".php", "x.php\n", "xphp", "index.html", "a.tar.gz", "x.inc", "wp-config.php", ".ht", "é.php", "\xff.php"}
+	for _, p := range []string{
+		`\.php$`, `php$`, `^\.ht`, `\.(php|phtml)$`, `\.ph(ar|p|tml)$`, `.+\.ph(?:ar|p|tml)$`, `(?i)\.php$`, `^index\.html$`, `\.php[57]?$`,
+		`\.(?i:php)$`, `^wp-config\.php$`, `config`, `^.*\.php$`, `(?i)^INDEX`, `^(.*)$`, ``, `\.`, `[a-c]\.`, `^x\.(php|inc)$`, `\.php\d?$`,
+	} {
+		m := regexMatcher(p)
+		if !m.sure {
+			t.Errorf("%q is not understood", p)
+			continue
+		}
+		re := regexp.MustCompile(p)
+		dollar := regexp.MustCompile(strings.ReplaceAll(p, "$", `\n?$`)) // PCRE's
+		for _, n := range names {
+			want := re.MatchString(n) || strings.HasSuffix(n, "\n") && dollar.MatchString(n)
+			if got := m.matches([]byte(n)); got != want {
+				t.Errorf("%q on %q: %v, want %v (%+v)", p, n, got, want, m)
+			}
+		}
+	}
 }

@@ -84,7 +84,8 @@ func (j *job) count(d *tree.Dir, lv *level, e *tree.Entry, rule *policy.Rule, ha
 		if s.now.blocked == 1 {
 			s.first = e.Path()
 		}
-		if !planned && v.Status < 500 { // an error proves nothing
+		// Where something else makes it an error, such as a wrapper, an answer proves nothing about the file.
+		if p := e.Path(); !planned && (v.Status < 500 || v.Culprit == p || v.Culprit == path.Dir(p)) {
 			s.sample(e.Path())
 		}
 	}

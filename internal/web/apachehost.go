@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"rightful"
@@ -103,6 +104,22 @@ func NewApacheHost(c ApacheHostConfig) *ApacheHost {
 	}
 	h.modules()
 	return h
+}
+
+// limited reports whether the site's user is outside mpm_itk's LimitUIDRange or LimitGIDRange, where they are set: then
+// every request is an error.
+func (h *ApacheHost) limited() bool {
+	outside := func(name string, id uint32) bool {
+		for i := range h.Config.Default.Body {
+			if d := &h.Config.Default.Body[i]; d.Is(name) {
+				low, err := strconv.ParseUint(d.Arg(0), 10, 32)
+				high, err2 := strconv.ParseUint(d.Arg(1), 10, 32)
+				return err == nil && uint64(id) < low || err2 == nil && uint64(id) > high
+			}
+		}
+		return false
+	}
+	return h.mode == modeITK && (outside("LimitUIDRange", h.Web.UID) || len(h.Web.GIDs) > 0 && outside("LimitGIDRange", h.Web.GIDs[0]))
 }
 
 // Notes implements [Host].

@@ -170,6 +170,9 @@ func (h *ApacheHost) Root(in View) Scope {
 		}
 		s.enter(view, last.Path)
 	}
+	if h.limited() {
+		s.refuse(configured(500, "itk:ids", "the site's user is outside LimitUIDRange or LimitGIDRange", nil))
+	}
 	set := s.settingsFor([]byte("index.php"), rightful.KindFile)
 	if d, _ := set.handlerFor([]byte("index.php")); h.kindOf(set, d) == kindFPM {
 		h.poolOf(set, d) // the pool's user gets a bit in the masks

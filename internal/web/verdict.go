@@ -29,6 +29,7 @@ type Verdict struct {
 	//	fcgid:exec-cgi                mod_fcgid lacks Options ExecCGI       (403)
 	//	htaccess:config               a line of .htaccess is an error       (500, [core:alert] without a number)
 	//	cgi:exec                      the program is not started            (500)
+	//	itk:ids                       mpm_itk may not become the site's user (500)
 	//	cpanel:symlink-protect        not of the document root's owner      (404)
 	//	nginx:open, nginx:opendir, nginx:stat, nginx:openat, nginx:forbidden, nginx:not-found, nginx:not-regular,
 	//	nginx:index, nginx:connect    nginx's own messages, by what failed

@@ -65,33 +65,17 @@ type VHost struct {
 	ServerName string   // lower case, without scheme and port
 	Aliases    []string // lower case; may hold wildcards
 	// DocRoot is absolute and clean; empty where only the main server's applies.
-	DocRoot        string
-	DirectoryIndex []string
-	ErrorLog       string
-	Suexec         UserGroup // SuexecUserGroup
-	Assign         UserGroup // AssignUserID of mpm_itk
-	RUidGid        UserGroup // mod_ruid2
-	RMode          string    // "config" or "stat", lower case
-	RGroups        []string
-	SSL            bool
-	ScriptAliases  []Alias
-	// Dirs are the <Directory> and <DirectoryMatch> sections, in order.
-	Dirs []Dir
+	DocRoot       string
+	ErrorLog      string
+	Suexec        UserGroup // SuexecUserGroup
+	Assign        UserGroup // AssignUserID of mpm_itk
+	RUidGid       UserGroup // mod_ruid2
+	RMode         string    // "config" or "stat", lower case
+	RGroups       []string
+	SSL           bool
+	ScriptAliases []Alias
 	// Body is everything in the section; for the main server, everything outside virtual hosts.
 	Body []Directive
-}
-
-// A Dir is one <Directory> section. A nil slice means that the section does not say.
-type Dir struct {
-	Path           string // without a closing slash; may hold wildcards
-	Regex          bool
-	AllowOverride  []string
-	OverrideList   []string
-	Options        []string
-	DirectoryIndex []string
-	Body           []Directive
-	File           string
-	Line           int
 }
 
 // apacheMains are the usual main configuration files: EasyApache 4, Debian, Red Hat, built from source.
@@ -210,8 +194,6 @@ func (c *ApacheConfig) directive(v *VHost, d *Directive) {
 		v.DocRoot = c.abs(d.Arg(0))
 	case "virtualdocumentroot", "virtualdocumentrootip":
 		c.Problems = append(c.Problems, Problem{File: d.File, Line: d.Line, Msg: d.Name + " is not understood: its sites are not listed"})
-	case "directoryindex":
-		v.DirectoryIndex = addIndex(v.DirectoryIndex, d.Args)
 	case "errorlog":
 		v.ErrorLog = d.Arg(0)
 		if v.ErrorLog != "" && !strings.HasPrefix(v.ErrorLog, "|") && !strings.HasPrefix(v.ErrorLog, "syslog") {
@@ -231,33 +213,7 @@ func (c *ApacheConfig) directive(v *VHost, d *Directive) {
 		v.SSL = !strings.EqualFold(d.Arg(0), "off")
 	case "scriptalias":
 		v.ScriptAliases = append(v.ScriptAliases, Alias{d.Arg(0), c.abs(d.Arg(1))})
-	case "directory", "directorymatch":
-		v.Dirs = append(v.Dirs, newDir(d))
 	}
-}
-
-func newDir(d *Directive) Dir {
-	s := Dir{Path: d.Arg(0), Regex: d.Is("DirectoryMatch"), Body: d.Body, File: d.File, Line: d.Line}
-	if s.Path == "~" {
-		s.Path, s.Regex = d.Arg(1), true
-	}
-	if !s.Regex {
-		s.Path = path.Clean(s.Path)
-	}
-	for i := range d.Body {
-		b := &d.Body[i]
-		switch strings.ToLower(b.Name) {
-		case "allowoverride":
-			s.AllowOverride = b.Args
-		case "allowoverridelist":
-			s.OverrideList = b.Args
-		case "options":
-			s.Options = append(s.Options, b.Args...)
-		case "directoryindex":
-			s.DirectoryIndex = addIndex(s.DirectoryIndex, b.Args)
-		}
-	}
-	return s
 }
 
 // addIndex adds names as mod_dir does: repeated directives add up, "disabled" alone means none.

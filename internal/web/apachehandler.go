@@ -459,19 +459,22 @@ func newProxyRule(d *Directive, regex bool) proxyRule {
 	return r
 }
 
+// takes reports whether the rule is about a request path.
+func (r *proxyRule) takes(url string) maybe {
+	switch {
+	case r.regex && r.re == nil:
+		return unsure
+	case r.regex:
+		return truth(r.re.MatchString(url))
+	}
+	return truth(prefixes(r.prefix, url))
+}
+
 // proxied is the answer where ProxyPass takes a URL: no directory is walked and no .htaccess read, and only the pool's
 // user has to get to the script.
 func (s *apacheScope) proxied(r *proxyRule, url string, name []byte, n Node, in View) (Verdict, bool) {
 	h := s.h
-	hit := no
-	switch {
-	case r.regex && r.re == nil:
-		hit = unsure
-	case r.regex:
-		hit = truth(r.re.MatchString(url))
-	default:
-		hit = truth(prefixes(r.prefix, url))
-	}
+	hit := r.takes(url)
 	switch {
 	case hit == no:
 		return Verdict{}, false

@@ -16,7 +16,7 @@ func plainFiles() files {
 		"etc/group":                            "www-data:x:33:\nalice:x:2001:www-data\nbob:x:2002:\nbobby:x:2003:\ncarol:x:2004:\nwebs:x:3000:bob\n",
 		"etc/apache2/envvars":                  "export APACHE_RUN_USER=www-data\nexport APACHE_RUN_GROUP=www-data\n",
 		"etc/apache2/apache2.conf":             "User ${APACHE_RUN_USER}\nGroup ${APACHE_RUN_GROUP}\nListen 80\nListen 443\nIncludeOptional mods-enabled/*\nIncludeOptional sites-enabled/*.conf\n",
-		"etc/apache2/mods-enabled/suexec.load": "LoadModule suexec_module x\n",
+		"etc/apache2/mods-enabled/suexec.load": "LoadModule suexec_module x\nLoadModule fcgid_module x\n",
 		"etc/apache2/sites-enabled/000.conf":   "<VirtualHost *:80>\nDocumentRoot /var/www/html\n</VirtualHost>\n",
 		"etc/apache2/sites-enabled/alice.conf": "<VirtualHost *:80>\nServerName alice.example\nServerAlias www.alice.example\nDocumentRoot /home/alice/public_html\nSuexecUserGroup alice alice\n" +
 			"ScriptAlias /cgi-bin/ /home/alice/cgi-bin/\n<FilesMatch \\.php$>\nSetHandler \"proxy:unix:/run/php/alice.sock|fcgi://localhost\"\n</FilesMatch>\n</VirtualHost>\n" +

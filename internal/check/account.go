@@ -72,8 +72,9 @@ type site struct {
 	docroot string   // links resolved; "" where it cannot be judged
 	scripts []string // the directories of CGI scripts, links resolved
 	chain   []tree.Component
-	host    web.Host // nil where nothing is known of how it is served
-	web     int      // indexes of identities
+	served  web.Host // made when somebody asks, see job.host
+	asked   bool
+	web     int // indexes of identities
 	php     int
 	cgi     int
 	now     front
@@ -272,22 +273,35 @@ func (j *job) unexplained() {
 // unseen finds out how the front page of a site answers whose document root the walk did not enter: what is above it may
 // decide all the same.
 func (j *job) unseen(s *site) {
-	if s.seen || s.docroot == "" || s.host == nil {
+	if s.seen || s.docroot == "" {
+		return
+	}
+	host := j.host(s)
+	if host == nil {
 		return
 	}
 	trace := j.c.Server.Trace
-	s.now.page = s.above(trace)
-	s.planned.page = s.above(func(p string) ([]tree.Component, error) {
+	s.now.page = above(host, trace)
+	s.planned.page = above(host, func(p string) ([]tree.Component, error) {
 		steps, err := trace(p)
 		j.foresee(steps)
 		return steps, err
 	})
 }
 
-// above is the verdict on the front page as far as the way to the document root decides it.
-func (s *site) above(follow func(string) ([]tree.Component, error)) web.Verdict {
+// above is the verdict on a front page as far as the way to the document root decides it.
+func above(host web.Host, follow func(string) ([]tree.Component, error)) web.Verdict {
 	in := wayOnly{follow: follow}
-	return s.host.Root(in).Index(in)
+	return host.Root(in).Index(in)
+}
+
+// host is how a site is served; nil where nothing is known of that. Not everybody who asks about an account wants to know,
+// and it takes a look at the whole configuration.
+func (j *job) host(s *site) web.Host {
+	if !s.asked {
+		s.asked, s.served = true, j.c.World.Host(j.c.Server, j.a, s.Site)
+	}
+	return s.served
 }
 
 // resolvePath follows links as the server would, by stat only; a path that leads nowhere stays as it is.
@@ -358,7 +372,7 @@ func (j *job) astray(chain []tree.Component, home string) (at tree.Component, wh
 
 // newSite resolves the document root of a site and the identities that serve it.
 func (j *job) newSite(rs *rightful.Site, home string) *site {
-	s := &site{Site: rs, host: j.c.World.Host(j.c.Server, j.a, rs), web: j.identity(rs.Web), php: -1, cgi: -1}
+	s := &site{Site: rs, web: j.identity(rs.Web), php: -1, cgi: -1}
 	if rs.PHP.Handler != "" && rs.PHP.Handler != "none" {
 		s.php = j.identity(rs.PHP.Identity)
 	}

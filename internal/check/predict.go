@@ -185,10 +185,10 @@ func (p *predictor) run() error {
 	for _, s := range p.sites {
 		switch {
 		case !p.wants(s):
-		case s.host == nil:
+		case p.host(s) == nil:
 			p.note(s.DocRoot, "it is not known how "+s.Name+" is served")
 		default:
-			for _, n := range s.host.Notes() {
+			for _, n := range s.served.Notes() {
 				p.note(s.DocRoot, s.Name+": "+n)
 			}
 		}
@@ -290,8 +290,8 @@ func (p *predictor) Enter(d *tree.Dir) error {
 	for _, s := range p.sites {
 		if s.docroot == at {
 			here = where{site: s, url: "/"}
-			if s.host != nil {
-				here.scope = s.host.Root(in)
+			if host := p.host(s); host != nil {
+				here.scope = host.Root(in)
 			}
 		}
 	}

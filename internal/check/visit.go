@@ -511,9 +511,9 @@ func (j *job) Enter(d *tree.Dir) error {
 	up, lv := &j.levels[d.Depth], &j.levels[d.Depth+1]
 	in, then := j.looks(d)
 	switch {
-	case root != nil && root.host != nil:
+	case root != nil && j.host(root) != nil:
 		root.seen = true
-		lv.now, lv.planned = root.host.Root(in), root.host.Root(then)
+		lv.now, lv.planned = root.served.Root(in), root.served.Root(then)
 		root.now.page, root.planned.page = lv.now.Index(in), lv.planned.Index(then)
 		lv.same = lv.now.Same(lv.planned)
 	case root == nil && up.now != nil:

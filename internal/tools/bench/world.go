@@ -418,6 +418,10 @@ func (w *world) etc() error {
 		"etc/nsswitch.conf": "passwd: files\ngroup: files\n",
 		"etc/apache2/apache2.conf": `User www-data
 Group www-data
+DirectoryIndex index.html index.php
+<Directory /home>
+	AllowOverride All
+</Directory>
 IncludeOptional sites-enabled/*.conf
 `,
 		"etc/apache2/sites-enabled/accounts.conf": hosts.String(),

@@ -153,7 +153,7 @@ type where struct {
 
 // met is a directory between being met and being entered.
 type met struct {
-	ino   uint64
+	id    inode
 	meta  rightful.Meta
 	state policy.State
 }
@@ -227,7 +227,7 @@ func (p *predictor) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	}
 	if d == nil {
 		state, _ := p.bound.Base(p.base)
-		p.subs = append(p.subs[:0], []met{{e.Ino, m, state}})
+		p.subs = append(p.subs[:0], []met{{inode{e.Dev, e.Ino}, m, state}})
 		return true, nil
 	}
 	at := &p.stack[d.Depth+1]
@@ -239,7 +239,7 @@ func (p *predictor) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		for len(p.subs) <= d.Depth+1 {
 			p.subs = append(p.subs, nil)
 		}
-		p.subs[d.Depth+1] = append(p.subs[d.Depth+1], met{e.Ino, m, state})
+		p.subs[d.Depth+1] = append(p.subs[d.Depth+1], met{inode{e.Dev, e.Ino}, m, state})
 		return true, nil
 	}
 	if at.site == nil || !p.wants(at.site) || at.scope == nil {
@@ -278,12 +278,15 @@ func (p *predictor) add(s *site, u URL) error {
 
 // Enter implements tree.Visitor.
 func (p *predictor) Enter(d *tree.Dir) error {
-	i := slices.IndexFunc(p.subs[d.Depth], func(m met) bool { return m.ino == d.Stat.Ino })
+	i := slices.IndexFunc(p.subs[d.Depth], func(m met) bool { return m.id == inode{d.Stat.Dev, d.Stat.Ino} })
 	if i < 0 {
 		return &tree.Error{Op: "enter", Path: rightful.JoinPath(p.base, d.Rel()), Cause: tree.CauseChanged}
 	}
 	dir := p.subs[d.Depth][i]
-	p.subs[d.Depth] = slices.Delete(p.subs[d.Depth], i, i+1)
+	p.subs[d.Depth] = p.subs[d.Depth][i+1:] // they are entered in the order in which they were met
+	if len(p.subs) > d.Depth+1 {
+		p.subs[d.Depth+1] = p.subs[d.Depth+1][:0]
+	}
 	up, here := p.stack[d.Depth], where{}
 	at := rightful.JoinPath(p.base, d.Rel())
 	in, _ := p.looks(d)

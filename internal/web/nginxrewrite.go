@@ -17,6 +17,7 @@ const (
 
 // rewrite runs the directives of the rewrite module in order (ngx_http_rewrite_module, ngx_http_script.c).
 func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
+	ifs := r.conf.ifs // of the location, whichever of them comes to apply
 	for _, d := range codes {
 		switch d.Name {
 		case "set":
@@ -31,13 +32,11 @@ func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
 			if what := r.rewriteURI(d); what != rewriteOn {
 				return what
 			}
-		default:
-			r.set(strings.TrimPrefix(d.Arg(0), "$"), ngxValue{why: "$" + strings.TrimPrefix(d.Arg(0), "$")}) // set_by_lua
 		case "if":
 			if !r.holds(d) {
 				continue
 			}
-			if c := r.conf.ifs[d]; c != nil {
+			if c := ifs[d]; c != nil {
 				r.conf = c
 				if what := r.rewrite(c.codes); what != rewriteOn {
 					return what
@@ -51,6 +50,8 @@ func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
 			if what := r.rewrite(inner.codes); what != rewriteOn {
 				return what
 			}
+		default:
+			r.set(strings.TrimPrefix(d.Arg(0), "$"), ngxValue{why: "$" + strings.TrimPrefix(d.Arg(0), "$")}) // set_by_lua
 		}
 	}
 	return rewriteOn

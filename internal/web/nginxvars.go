@@ -62,7 +62,7 @@ func (t *ngxTemplate) fixed() bool { return len(t.parts) == 1 }
 // set and map may refer to others.
 const (
 	maxVariableText = 64 << 10
-	maxVariables    = 10_000
+	maxVariables    = 1000
 )
 
 // eval gives the text of a template. why says which variable is not known, and is "" where all are.

@@ -44,7 +44,7 @@ var nginxForms = map[string]string{
 	"ifApp":        "if (!-e $request_filename) { rewrite ^ /index.php last; } PHP",
 	"ifLocation":   "location / { if (-d $request_filename) { return 302 /dir; } if (!-e $request_filename) { rewrite ^(.*)$ /index.php?q=$1 last; } } PHP",
 	"ifRoot":       "location / { try_files $uri =404; if ($request_method = GET) { root D/sub; } }",
-	"ifTwice":      "location / { if ($uri) { autoindex on; } if ($uri ~ html$) { root D/sub; } if ($uri = /x) { return 500; } }",
+	"ifTwice":      "location / { if ($uri) { root D/noidx; } if ($uri ~ html$) { root D/sub; } if ($uri = /x) { return 500; } }",
 	"ifExec":       "if (-x $request_filename) { return 409; }",
 	"page":         "error_page 404 /404.html; error_page 403 /ok.html;",
 	"pageOver":     "error_page 404 =200 /404.html; error_page 403 =404 /404.html;",

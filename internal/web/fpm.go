@@ -15,6 +15,8 @@ type Pool struct {
 	// Listen is the socket in the form of [PHPHandler.Backend]; ListenRaw is as written.
 	Listen, ListenRaw                    string
 	ListenOwner, ListenGroup, ListenMode string
+	// ListenACL: listen.acl_users or listen.acl_groups say who may connect, and not the socket's owner and group.
+	ListenACL bool
 	// Chroot is the directory that the pool sees as "/", or "".
 	Chroot string
 	// LimitExtensions are the suffixes that the pool runs, with their dots; nil means FPM's default, .php and .phar;
@@ -109,6 +111,8 @@ func (p *Pool) set(key, value string) {
 		p.ListenOwner = value
 	case "listen.group":
 		p.ListenGroup = value
+	case "listen.acl_users", "listen.acl_groups":
+		p.ListenACL = p.ListenACL || value != ""
 	case "listen.mode":
 		p.ListenMode = value
 	case "chroot":

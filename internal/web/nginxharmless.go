@@ -20,7 +20,7 @@ func harmless(d *Directive) bool {
 // ngxFamilies are beginnings of the names of stock modules' directives (nginx.org/en/docs/dirindex.html).
 var ngxFamilies = [...]string{
 	"access_log", "add_", "addition_", "ancient_browser", "autoindex_", "aio", "brotli", "charset", "client_", "chunked_", "connection_pool",
-	"directio", "eventually", "expires", "fastcgi_", "flv", "geoip", "google_perftools", "grpc_", "gunzip", "gzip", "hls", "http2", "http3",
+	"directio", "expires", "fastcgi_", "flv", "geoip", "google_perftools", "grpc_", "gunzip", "gzip", "hls", "http2", "http3",
 	"ignore_invalid", "keepalive_", "large_client", "limit_conn", "limit_rate", "lua_", "init_by_lua", "init_worker_by_lua", "log_by_lua", "balancer_by_lua", "secure_link", "js_set", "perl_set", "limit_req", "lingering_", "log_", "max_", "memcached_",
 	"merge_slashes", "min_delete", "mirror", "more_", "mp4", "msie_", "open_file_cache", "open_log_file_cache", "output_", "override_charset",
 	"pagespeed", "port_in_redirect", "postpone_", "proxy_", "quic_", "read_ahead", "real_ip", "recursive_", "request_pool", "reset_",

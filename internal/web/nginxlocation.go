@@ -173,12 +173,24 @@ func errorPagesOf(d *Directive) (out []ngxErrorPage) {
 // apply takes a directive that stands alone.
 func (c *ngxConf) apply(d *Directive) {
 	on := d.Arg(0) != "off"
+	switch {
+	case c.applyFiles(d, on), c.applyAnswers(d, on):
+	case strings.HasPrefix(d.Name, "set_by_lua"):
+		c.codes = append(c.codes, d)
+	case strings.HasPrefix(d.Name, "modsecurity"):
+		c.guarded = c.guarded || on
+	case slices.Contains(ngxHandlers[:], d.Name) && on:
+		c.handler = d
+	case !harmless(d):
+		c.doubt = d
+	}
+}
+
+// applyFiles takes what says which file is looked for, and how.
+func (c *ngxConf) applyFiles(d *Directive, on bool) bool {
 	switch d.Name {
 	case "root":
 		c.root, c.rootFrom, c.alias = newNgxTemplate(strings.TrimSuffix(d.Arg(0), "/")), d, 0
-		if d.Arg(0) == "/" {
-			c.root = newNgxTemplate("")
-		}
 	case "alias":
 		c.root, c.rootFrom, c.alias = newNgxTemplate(d.Arg(0)), d, len(c.name)
 		if c.re != nil {
@@ -194,6 +206,30 @@ func (c *ngxConf) apply(d *Directive) {
 				c.linksFrom = newNgxTemplate(from)
 			}
 		}
+	case "gzip_static":
+		if c.gzipStatic = d.Arg(0); !on {
+			c.gzipStatic = ""
+		}
+	case "open_file_cache":
+		c.cached = on
+	case "try_files":
+		c.tryFrom = d
+		for _, a := range d.Args {
+			c.tryFiles = append(c.tryFiles, newNgxTemplate(a))
+		}
+	case "fastcgi_index":
+		c.fcgiIndex = d.Arg(0)
+	case "fastcgi_split_path_info":
+		c.split, c.splitFrom = newNgxRegex(d.Arg(0), false), d
+	default:
+		return false
+	}
+	return true
+}
+
+// applyAnswers takes what says who may have it, and what is answered otherwise.
+func (c *ngxConf) applyAnswers(d *Directive, on bool) bool {
+	switch d.Name {
 	case "satisfy":
 		c.satisfyAny = d.Arg(0) == "any"
 	case "auth_basic":
@@ -216,48 +252,21 @@ func (c *ngxConf) apply(d *Directive) {
 		c.internal = true
 	case "valid_referers":
 		c.referers = d
-	case "fastcgi_index":
-		c.fcgiIndex = d.Arg(0)
-	case "fastcgi_split_path_info":
-		c.split, c.splitFrom = newNgxRegex(d.Arg(0), false), d
-	case "gzip_static":
-		if c.gzipStatic = d.Arg(0); !on {
-			c.gzipStatic = ""
-		}
-	case "open_file_cache":
-		c.cached = on
-	case "try_files":
-		c.tryFrom = d
-		for _, a := range d.Args {
-			c.tryFiles = append(c.tryFiles, newNgxTemplate(a))
-		}
-	case "set", "break", "return", "rewrite", "if":
-		c.codes = append(c.codes, d)
-		if d.Name == "if" && c.kind == ngxLocation {
-			if c.ifs == nil {
-				c.ifs = map[*Directive]*ngxConf{}
-			}
-			c.ifs[d] = nil // compiled when all that it inherits is known
-		}
 	case "ssl_verify_client", "ssl_reject_handshake":
 		if d.Arg(0) == "on" {
 			c.doubt = d
 		}
+	case "if":
+		if c.kind == ngxLocation && c.ifs == nil {
+			c.ifs = map[*Directive]*ngxConf{}
+		}
+		c.codes = append(c.codes, d)
+	case "set", "break", "return", "rewrite":
+		c.codes = append(c.codes, d)
 	default:
-		switch {
-		case strings.HasPrefix(d.Name, "set_by_lua"):
-			c.codes = append(c.codes, d)
-			return
-		case strings.HasPrefix(d.Name, "modsecurity"):
-			c.guarded = c.guarded || d.Arg(0) != "off"
-			return
-		}
-		if slices.Contains(ngxHandlers[:], d.Name) && on {
-			c.handler = d
-		} else if !harmless(d) {
-			c.doubt = d
-		}
+		return false
 	}
+	return true
 }
 
 // nest compiles the blocks within a level, after all of its own directives.

@@ -95,9 +95,11 @@ func (r *ngxRequest) connects(b *ngxBackend) (Verdict, bool) {
 		return Verdict{}, true
 	}
 	e := r.lookup(r.h.web, sock)
-	if e.err == unix.ENOENT && !r.h.live {
-		// It is made when PHP starts.
-		if b.pool.mayConnect(r.h.web, r.h.users) {
+	if e.err == unix.ENOENT && !r.h.live { // it is made when PHP starts
+		switch {
+		case b.pool.ListenACL:
+			return inDoubt("nginx decides by the ACL of a socket that is not there", nil), false
+		case b.pool.mayConnect(r.h.web, r.h.users):
 			return Verdict{}, true
 		}
 		e = ngxEntry{err: unix.EACCES, culprit: sock, need: 2, who: r.h.web}

@@ -113,6 +113,22 @@ ln -s $B lb; ln -s ./sub/../sub lsub; mkfifo fifo; perl -e 'use Socket; socket(S
 chown -R alice:alice $D; chown -h alice:alice $D/*; chown -h root:root l-root.html; chown -R bob:bob $B; chmod 0600 f0600.html f0600.php $B/secret.html; chmod 0644 fifo sock; chmod 0755 . sub noidx
 `
 
+// nginxFormsConf gives each form a server that is named after it.
+func nginxFormsConf(names []string) string {
+	var conf strings.Builder
+	conf.WriteString("map $base $mapped { default /nowhere; ~^(/home/alice/)m $1m; }\n")
+	const php = `location ~ \.php$ { include fastcgi_params; fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; fastcgi_pass SOCK; }`
+	for _, n := range names {
+		body := strings.Replace(nginxForms[n], "PHP", php, 1)
+		body = strings.NewReplacer("SOCK", "unix:/run/php/alice.sock", "D/", "/home/alice/m/", "D;", "/home/alice/m;", "D$", "/home/alice/m$").Replace(body)
+		if !strings.HasPrefix(body, "root ") && !strings.Contains(body, "; root /home/alice/m$d") {
+			body = "root /home/alice/m; " + body
+		}
+		fmt.Fprintf(&conf, "server { listen 80; server_name %s.test; %s }\n", strings.ToLower(n), body)
+	}
+	return conf.String()
+}
+
 func TestNginxItselfAnswersAsPredicted(t *testing.T) {
 	b := hostbox.StartFor(t, hostbox.Spec{Panel: "nginx", Accounts: 2})
 	sh := func(script string) {
@@ -121,18 +137,8 @@ func TestNginxItselfAnswersAsPredicted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var conf strings.Builder
-	conf.WriteString("map $base $mapped { default /nowhere; ~^(/home/alice/)m $1m; }\n")
 	names := slices.Sorted(maps.Keys(nginxForms))
-	const php = `location ~ \.php$ { include fastcgi_params; fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; fastcgi_pass SOCK; }`
-	for _, n := range names {
-		body := strings.NewReplacer("PHP", php, "SOCK", "unix:/run/php/alice.sock", "D/", "/home/alice/m/", "D;", "/home/alice/m;", "D$", "/home/alice/m$").Replace(strings.Replace(nginxForms[n], "PHP", php, 1))
-		if !strings.HasPrefix(body, "root ") && !strings.Contains(body, "; root /home/alice/m$d") {
-			body = "root /home/alice/m; " + body
-		}
-		fmt.Fprintf(&conf, "server { listen 80; server_name %s.test; %s }\n", strings.ToLower(n), body)
-	}
-	sh("cat > /etc/nginx/sites-enabled/zz-forms <<'EOF'\n" + conf.String() + "EOF\nnginx -t -q\nsed -i '$ a opcache.enable=0\\nrealpath_cache_size=0' /etc/php/*/fpm/php.ini")
+	sh("cat > /etc/nginx/sites-enabled/zz-forms <<'EOF'\n" + nginxFormsConf(names) + "EOF\nnginx -t -q\nsed -i '$ a opcache.enable=0\\nrealpath_cache_size=0' /etc/php/*/fpm/php.ini")
 	if err := b.ReloadWeb(t.Context()); err != nil {
 		t.Fatal(err)
 	}

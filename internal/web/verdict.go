@@ -33,6 +33,9 @@ type Verdict struct {
 	//	cpanel:symlink-protect        not of the document root's owner      (404)
 	//	nginx:open, nginx:opendir, nginx:stat, nginx:openat, nginx:forbidden, nginx:not-found, nginx:not-regular,
 	//	nginx:index, nginx:connect    nginx's own messages, by what failed
+	//	nginx:rule                    access forbidden by rule              (403)
+	//	nginx:cycle, nginx:no-location, nginx:alias, nginx:rewrite
+	//	                              a mistake in the configuration        (500)
 	Code string
 	// Culprit is the absolute path of the entry to blame, as it lies on the server with links above it resolved; "" where
 	// no entry is.

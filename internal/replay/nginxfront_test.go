@@ -7,13 +7,22 @@ import (
 	"testing"
 )
 
-// Where nginx, as another user, stands before Apache and serves pictures and styles by itself, each entry is predicted by
-// the rules of whoever serves it.
+// Where nginx stands before Apache and serves pictures and styles by itself, each entry is predicted by the rules of whoever
+// serves it: nginx as the same user as Apache, or as another, who does not get into homes.
 func TestASiteBehindNginxIsPredictedByWhoServesEachFile(t *testing.T) {
 	t.Parallel()
-	s := start(t, "plain", 1)
+	for _, user := range []string{"www-data", "nobody nogroup"} {
+		t.Run(user, func(t *testing.T) {
+			t.Parallel()
+			holdFront(start(t, "plain", 1), user)
+		})
+	}
+}
+
+func holdFront(s *server, user string) {
+	t := s.t
 	s.sh(`mkdir -p /etc/nginx; cat > /etc/nginx/nginx.conf <<'EOF'
-user nobody nogroup;
+user ` + user + `;
 pid /run/nginx-front.pid;
 error_log /var/log/nginx-front.log;
 events { }

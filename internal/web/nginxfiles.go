@@ -73,7 +73,7 @@ func (r *ngxRequest) lookup(id *rightful.Identity, name string) ngxEntry {
 func (r *ngxRequest) near(id *rightful.Identity, name string) (ngxEntry, bool) {
 	s := r.s
 	dir, base, ok := cutLast(name)
-	if s == nil || !ok || dir != s.dir || base == "" || base == "." || base == ".." {
+	if s == nil || s.unsure || !ok || dir != s.dir || base == "" || base == "." || base == ".." {
 		return ngxEntry{}, false
 	}
 	i := r.h.index(id)

@@ -128,11 +128,9 @@ func (h *NginxHost) remark(c *ngxConf) {
 func (h *NginxHost) Notes() []string { return h.notes }
 
 func (h *NginxHost) regex(pattern string, fold bool) *ngxRegex {
-	key := pattern
+	key := " " + pattern
 	if fold {
 		key = "*" + pattern
-	} else {
-		key = " " + pattern
 	}
 	x := h.regexes[key]
 	if x == nil {
@@ -159,6 +157,7 @@ type ngxScope struct {
 	// uri ends with a slash; dir, without one, is how nginx spells the directory, real where it lies.
 	uri, dir, real string
 	stop           [2]ngxStop // why the web server and PHP do not get into it
+	unsure         bool       // that is not known
 	behind         Scope
 }
 
@@ -172,6 +171,7 @@ func (h *NginxHost) Root(in View) Scope {
 			s.real = e.real
 		}
 		s.stop[i] = ngxStop{err: e.err, culprit: e.culprit, need: e.need, link: e.link}
+		s.unsure = s.unsure || e.why != ""
 	}
 	if h.Behind != nil {
 		s.behind = h.Behind.Root(in)
@@ -182,12 +182,12 @@ func (h *NginxHost) Root(in View) Scope {
 // Same implements [Scope].
 func (s *ngxScope) Same(o Scope) bool {
 	t, ok := o.(*ngxScope)
-	return ok && s.h == t.h && s.uri == t.uri && s.real == t.real && s.stop == t.stop && (s.behind == nil || s.behind.Same(t.behind))
+	return ok && s.h == t.h && s.uri == t.uri && s.real == t.real && s.stop == t.stop && s.unsure == t.unsure && (s.behind == nil || s.behind.Same(t.behind))
 }
 
 // Dir implements [Scope].
 func (s *ngxScope) Dir(name string, m rightful.Meta, in View) Scope {
-	sub := &ngxScope{h: s.h, uri: s.uri + name + "/", dir: s.dir + "/" + name, real: rightful.JoinPath(s.real, name), stop: s.stop}
+	sub := &ngxScope{h: s.h, uri: s.uri + name + "/", dir: s.dir + "/" + name, real: rightful.JoinPath(s.real, name), stop: s.stop, unsure: s.unsure}
 	for i, id := range [...]*rightful.Identity{s.h.web, s.h.php} {
 		if sub.stop[i].err == 0 && !allowed(&m, id, rightful.RightSearch) {
 			sub.stop[i] = ngxStop{err: unix.EACCES, culprit: sub.real, need: rightful.RightSearch}
@@ -223,8 +223,18 @@ func (h *NginxHost) URL(uri string, in View) Verdict {
 	return h.Root(in).(*ngxScope).ask(clean, "", Node{}, in)
 }
 
+// maxRequestLine is how long a request line may be where large_client_header_buffers says nothing else, and maxPlainURI what
+// it surely holds, as the kernel's bound on paths does.
+const (
+	maxRequestLine = 8 << 10
+	maxPlainURI    = 2500
+)
+
 func (s *ngxScope) ask(uri, name string, n Node, in View) Verdict {
 	asked := requestURI(uri)
+	if len("GET  HTTP/1.1\r\n")+len(asked) > maxRequestLine {
+		return inDoubt("nginx decides by how long a request may be (large_client_header_buffers)", nil)
+	}
 	return s.h.explore(func(choices []bool) *ngxRequest {
 		return &ngxRequest{h: s.h, in: in, s: s, name: name, node: n, asked: asked, first: uri, uri: uri, choices: choices}
 	})
@@ -234,9 +244,9 @@ func (s *ngxScope) ask(uri, name string, n Node, in View) Verdict {
 const maxChoices = 16
 
 // explore runs a request, and where that hangs on conditions that are not known, every way that they may turn out.
-func (h *NginxHost) explore(make func(choices []bool) *ngxRequest) Verdict {
+func (h *NginxHost) explore(request func(choices []bool) *ngxRequest) Verdict {
 	run := func(choices []bool) *ngxRequest {
-		r := make(choices)
+		r := request(choices)
 		for k, v := range h.vars {
 			r.set(k, v)
 		}
@@ -289,7 +299,7 @@ func (h *NginxHost) explore(make func(choices []bool) *ngxRequest) Verdict {
 // or handed to PHP. h.buf has the URI.
 func (s *ngxScope) fast(n *Node, in View) (Verdict, bool) {
 	h := s.h
-	if n.Kind != rightful.KindFile || s.stop[0].err != 0 || len(h.conf.codes) > 0 {
+	if n.Kind != rightful.KindFile || s.stop[0].err != 0 || s.unsure || len(h.conf.codes) > 0 || len(s.dir)+len(h.buf) >= maxPlainURI {
 		return Verdict{}, false
 	}
 	f := h.conf.locate(h.buf)

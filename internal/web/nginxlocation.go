@@ -257,7 +257,7 @@ func (c *ngxConf) applyAnswers(d *Directive, on bool) bool {
 			c.doubt = d
 		}
 	case "if":
-		if c.kind == ngxLocation && c.ifs == nil {
+		if c.ifs == nil {
 			c.ifs = map[*Directive]*ngxConf{}
 		}
 		c.codes = append(c.codes, d)
@@ -281,6 +281,8 @@ func (c *ngxConf) nest(body []Directive, depth int) {
 			c.add(l)
 		case d.Name == "if" && c.kind == ngxLocation:
 			c.ifs[d] = newNgxConf(c, ngxIf, d, d.Body)
+		case d.Name == "if":
+			c.ifs[d] = newNgxConf(nil, ngxIf, d, d.Body) // it only rewrites
 		case d.Name == "limit_except" && !slices.ContainsFunc(d.Args, func(m string) bool { return strings.EqualFold(m, "GET") }):
 			c.except = newNgxConf(c, ngxExcept, d, d.Body)
 		}

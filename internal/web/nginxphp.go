@@ -34,7 +34,7 @@ func (h *NginxHost) backend(target string) *ngxBackend {
 	for i, m := range members {
 		pool, id, ok := h.Pool(m)
 		switch {
-		case !ok:
+		case !ok || pool == nil:
 			b.why = "who answers at " + clip(target)
 		case i > 0 && (id.UID != b.id.UID || pool.Chroot != b.pool.Chroot):
 			b.why = "which of several pools answers at " + clip(target)

@@ -36,15 +36,13 @@ func (r *ngxRequest) rewrite(codes []*Directive) ngxRewritten {
 			if !r.holds(d) {
 				continue
 			}
-			if c := ifs[d]; c != nil {
-				r.conf = c
-				if what := r.rewrite(c.codes); what != rewriteOn {
-					return what
-				}
-				continue
-			}
-			inner := newNgxConf(nil, ngxIf, d, d.Body)
-			if inner.doubt != nil {
+			inner := ifs[d]
+			switch {
+			case inner == nil:
+				return r.unknown(d, "an if that is nested too deeply")
+			case inner.up != nil:
+				r.conf = inner
+			case inner.doubt != nil:
 				return r.unknown(inner.doubt, "directive "+strconv.Quote(clip(inner.doubt.Name)))
 			}
 			if what := r.rewrite(inner.codes); what != rewriteOn {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -66,25 +67,33 @@ func ExplainURL(o Options, u *url.URL, as []As) (*URLExplanation, error) {
 		return nil, fmt.Errorf("%w on port %s", ErrNobody, port)
 	}
 	x.Chosen = chosen
+	host := w.HostOf(s, &x.Chosen, u.Hostname(), u.Scheme == "https")
+	if host == nil {
+		return x, nil
+	}
+	docroot := "/"
+	if chosen.Site != nil {
+		docroot = chosen.Site.DocRoot
+	}
+	var m web.Mapping
+	switch h := host.(type) {
+	case *web.ApacheHost:
+		m = h.Map(u.Path)
+	case *web.NginxHost:
+		docroot = cmp.Or(h.DocRoot, "/")
+		m = h.Map(u.Path, web.ViewOf(s, docroot))
+	}
+	x.How = m.How
+	if m.At != nil {
+		x.File, x.Line = m.At.File, m.At.Line
+	}
+	x.Verdict = web.Ask(host, s, docroot, u.Path)
+	x.Notes = host.Notes()
 	if chosen.Site == nil {
 		return x, nil
 	}
-	host := w.Host(s, chosen.Account, chosen.Site)
-	mapped := rightful.JoinPath(chosen.Site.DocRoot, strings.Trim(u.Path, "/"))
-	x.How = "the document root"
-	if a, ok := host.(*web.ApacheHost); ok {
-		m := a.Map(u.Path)
-		mapped, x.How = m.Path(), m.How
-		if m.At != nil {
-			x.File, x.Line = m.At.File, m.At.Line
-		}
-	}
-	if host != nil {
-		x.Verdict = web.Ask(host, s, chosen.Site.DocRoot, u.Path)
-		x.Notes = host.Notes()
-	}
 	var err error
-	if x.Way, err = Explain(o, mapped, as); err != nil {
+	if x.Way, err = Explain(o, m.Path(), as); err != nil {
 		return nil, err
 	}
 	if v := &x.Verdict; v.Culprit != "" {

@@ -49,6 +49,9 @@ func (a *app) explainURLText(x *check.URLExplanation) {
 	a.out.printf("virtual host: %s of %s, %s:%d: %s\n", term.Quote(orDash(h.Name)), h.Server, term.Quote(h.File), h.Line, term.Line(h.Why))
 	if h.Site == nil {
 		a.out.printf("its document root belongs to no account\n")
+		if v := &x.Verdict; v.Status != 0 || v.Why != "" {
+			a.out.printf("answer: %s%s\n", statusText(v), becauseText(v))
+		}
 		return
 	}
 	a.out.printf("site: %s of account %s\n", term.Quote(h.Site.Name), term.Quote(h.Account.Name))
@@ -121,7 +124,10 @@ func (a *app) explainURLJSON(x *check.URLExplanation) {
 		sum.Path, sum.PathB64 = x.Way.Path, rightful.RawPath(x.Way.Path)
 	}
 	a.out.emit("host", h)
-	if x.Chosen.Site != nil {
+	switch {
+	case x.Chosen.Site == nil && (x.Verdict.Status != 0 || x.Verdict.Why != ""):
+		a.out.emit("url", newURLJSON(&check.URL{URL: x.URL, Verdict: x.Verdict}))
+	case x.Chosen.Site != nil:
 		a.explainWayJSON(x.Way)
 		kind := rightful.KindUnknown
 		if n := len(x.Way.Components); n > 0 && x.Way.Err == nil {

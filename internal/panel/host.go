@@ -79,18 +79,22 @@ type Chosen struct {
 	Why     string
 	Account *Account // nil where its document root belongs to no account
 	Site    *rightful.Site
+	nginx   nginxRef
 }
 
 // Choose finds out who answers for a name on a port of this server; an empty addr is an address that is not known. It is
 // false where nobody does.
 func (s *Server) Choose(addr, port, host string) (Chosen, bool) {
 	for _, c := range s.Nginx {
-		if v, why := c.Choose(port, host); v != nil {
-			out := Chosen{Server: "nginx", File: v.File, Line: v.Line, Why: why}
+		if v, why := c.Choose(addr, port, host); v != nil {
+			out := Chosen{Server: "nginx", File: v.File, Line: v.Line, Why: why, nginx: nginxRef{c, v}}
 			if len(v.Names) > 0 {
 				out.Name = v.Names[0]
 			}
-			out.find(s, v.Root)
+			out.find(s, func(site *rightful.Site) bool { return path.Clean(site.DocRoot) == v.Root })
+			if v.Root == "" { // it sends visitors elsewhere, or hands them on
+				out.find(s, func(site *rightful.Site) bool { return slices.Contains(site.Domains, strings.ToLower(host)) })
+			}
 			return out, true
 		}
 	}
@@ -104,22 +108,47 @@ func (s *Server) Choose(addr, port, host string) (Chosen, bool) {
 		if root == "" {
 			root = c.Default.DocRoot
 		}
-		out.find(s, root)
+		out.find(s, func(site *rightful.Site) bool { return path.Clean(site.DocRoot) == path.Clean(root) })
 		return out, true
 	}
 	return Chosen{}, false
 }
 
-// find finds the site of a document root.
-func (c *Chosen) find(s *Server, root string) {
+// find finds the site that is meant.
+func (c *Chosen) find(s *Server, meant func(*rightful.Site) bool) {
 	for i := range s.Accounts {
 		a := &s.Accounts[i]
 		for k := range a.Sites {
-			if path.Clean(a.Sites[k].DocRoot) == path.Clean(root) {
+			if meant(&a.Sites[k]) {
 				c.Account, c.Site = a, &a.Sites[k]
 			}
 		}
 	}
+}
+
+// HostOf compiles the virtual host that was chosen for a name, asked over TLS or not; nil where it is not known who it runs
+// as.
+func (s *Server) HostOf(fs *tree.Server, c *Chosen, name string, tls bool) web.Host {
+	switch {
+	case c.nginx.v == nil && c.Site == nil:
+		return nil
+	case c.nginx.v == nil:
+		return s.Host(fs, c.Account, c.Site)
+	}
+	n := web.NginxHostConfig{
+		Server: fs, Config: c.nginx.c, VHost: c.nginx.v, Name: name, DocRoot: c.nginx.v.Root, Web: s.Web, Pool: s.pool, User: s.Users.Identity, Plain: !tls,
+	}
+	if c.Site != nil {
+		n.DocRoot, n.Web, n.PHP = path.Clean(c.Site.DocRoot), c.Site.Web, c.Site.PHP.Identity
+		if c.Site.Server == "apache" {
+			as := c.Site.Web
+			if front, ok := s.fronts[c.Site.DocRoot]; ok {
+				as = front.behind
+			}
+			n.Behind = s.apacheHost(fs, c.Account, c.Site, as)
+		}
+	}
+	return web.NewNginxHost(n)
 }
 
 // pool finds the pool behind a backend, and who it runs as.

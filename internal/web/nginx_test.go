@@ -252,7 +252,7 @@ func FuzzNginx(f *testing.F) {
 			v.Reach()
 			v.Domains()
 			c.PHP(v)
-			c.Select("", "80", "a.example")
+			c.Choose("", "80", "a.example")
 			h := NewNginxHost(NginxHostConfig{
 				Server: s, Config: c, VHost: v, Name: "a.example", DocRoot: "/r",
 				Pool: func(string) (*Pool, rightful.Identity, bool) { return &Pool{}, rightful.Identity{}, true },

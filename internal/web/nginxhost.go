@@ -29,6 +29,8 @@ type NginxHostConfig struct {
 	Pool func(backend string) (*Pool, rightful.Identity, bool)
 	// User resolves names of users and groups, for a socket that is not there yet.
 	User func(user, group string) (rightful.Identity, bool)
+	// Plain: visitors come without TLS. Else they come with it where the server speaks it.
+	Plain bool
 	// Behind is the same site on the server that nginx hands requests on to, or nil.
 	Behind Host
 }
@@ -63,11 +65,13 @@ func NewNginxHost(c NginxHostConfig) *NginxHost {
 	h.web, h.php = &h.Web, &h.PHP
 	h.scheme, h.port = "http", "80"
 	for i, l := range c.VHost.Listen {
-		if l.SSL || i == 0 {
+		if l.SSL != c.Plain || i == 0 {
 			h.port = l.Port
 		}
-		if l.SSL { // plain requests often only lead there
+		if l.SSL && !c.Plain { // plain requests often only lead there
 			h.scheme = "https"
+		}
+		if l.SSL != c.Plain {
 			break
 		}
 	}

@@ -140,7 +140,7 @@ server { listen 83; server_name ~(?!a)b; }
 		{"", "84", "x", -1},
 		{"", "83", "b", -1},
 	} {
-		v, why := c.Select(x.addr, x.port, x.name)
+		v, why := c.Choose(x.addr, x.port, x.name)
 		got := -1
 		for i := range c.Servers {
 			if v == &c.Servers[i] {

@@ -170,7 +170,7 @@ func TestNginxItselfAnswersAsPredicted(t *testing.T) {
 					urls = append(urls, u)
 				}
 			}
-			v, why := c.Select("", "80", strings.ToLower(n)+".test")
+			v, why := c.Choose("", "80", strings.ToLower(n)+".test")
 			if v == nil || !slices.Contains(v.Names, strings.ToLower(n)+".test") {
 				t.Fatalf("%s: %v %s", n, v, why)
 			}

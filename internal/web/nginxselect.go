@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Select finds the server that answers for a name at an address, as ngx_http_find_virtual_server does, and says why. An
+// Choose finds the server that answers for a name at an address, as ngx_http_find_virtual_server does, and says why. An
 // empty address is one that is not known: sockets for all addresses are taken then. Nil: nobody listens there.
-func (c *NginxConfig) Select(addr, port, name string) (v *NginxServer, why string) {
+func (c *NginxConfig) Choose(addr, port, name string) (v *NginxServer, why string) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	var there []*NginxServer
 	var def *NginxServer
@@ -61,4 +61,20 @@ func (c *NginxConfig) Select(addr, port, name string) (v *NginxServer, why strin
 		}
 	}
 	return def, "no other has that name: it is the default there"
+}
+
+// Map maps a decoded request path to what nginx looks for first, by the location that it comes to. in shows the document
+// root.
+func (h *NginxHost) Map(url string, in View) Mapping {
+	r := &ngxRequest{h: h, in: in, asked: requestURI(url), first: url, uri: url, conf: h.conf, left: maxChanges}
+	for k, v := range h.vars {
+		r.set(k, v)
+	}
+	if r.rewrite(h.conf.codes) != rewriteEnd {
+		r.findLocation()
+	}
+	if name, why := r.filename(); why == "" && r.conf.rootFrom != nil {
+		return Mapping{Root: name, How: r.conf.rootFrom.Name, At: r.conf.rootFrom}
+	}
+	return Mapping{Root: h.DocRoot, Rest: strings.TrimPrefix(url, "/"), How: "root"}
 }

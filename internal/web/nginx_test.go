@@ -165,7 +165,7 @@ func TestNginxsServersTellNamesAddressesAndRoots(t *testing.T) {
 		{"root /a;\nlocation / {\nfastcgi_pass unix:/x;\n}", "/a", "[]", "[http://:80]"},
 		{"root /home/$host/www;", "", "[]", "[http://:80]"},
 		{"root html;", "", "[]", "[http://:80]"},
-		{"root /a;\nlocation ~ ^(?=x) {\n}", "", "[]", "[http://:80]"},
+		{"root /a;\nlocation ~ (?<=x) {\n}", "", "[]", "[http://:80]"},
 	} {
 		_, v := nginxServer(t, c.body)
 		same(t, c.body, []string{v.Root, fmt.Sprint(v.Domains()), fmt.Sprint(v.Reach())}, []string{c.root, c.names, c.reach})
@@ -192,7 +192,7 @@ func TestNginxRunsPHPAsTheConfigurationSays(t *testing.T) {
 		{"case", "location ~* \\.PHP$ {\nfastcgi_pass unix:/d;\n}", "fpm", "[unix:/d]"},
 		{"modifier without a blank", "location ~\\.php$ {\nfastcgi_pass unix:/e;\n}", "fpm", "[unix:/e]"},
 		{"everything", "location / {\nfastcgi_pass unix:/f;\n}", "fpm", "[unix:/f]"},
-		{"not to be tried here", "location ~ (?!a)b {\n}\n" + php, "unknown", "[]"},
+		{"not to be tried here", "location ~ (?<!a)b {\n}\n" + php, "unknown", "[]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := nginx(t, map[string]string{

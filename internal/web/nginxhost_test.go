@@ -65,8 +65,13 @@ func TestWhatNginxDecidesByIsKnownOrSaidToBeUnknown(t *testing.T) {
 		{"lua answers", "", "location / { content_by_lua_block { ngx.say(1) } }", "/a.txt", "?", "content_by_lua_block"},
 		{"lua decides", "", "access_by_lua_block { x }", "/a.txt", "?", "access_by_lua_block"},
 		{"unheard of", "", "location / { frobnicate on; }", "/a.txt", "?", "frobnicate"},
-		{"look-ahead", "", "location ~ ^/(?!b) { return 410; }", "/a.txt", "?", "(?!b)"},
-		{"look-ahead in a rewrite", "", "rewrite ^/(?!b) /c;", "/a.txt", "?", "(?!b)"},
+		{"look-ahead", "", "location ~ ^/(?!b) { return 410; }", "/a.txt", "410", "return 410"},
+		{"look-ahead in a rewrite", "", "rewrite ^/(?!a) /c; rewrite ^/(?!b) /a.php;", "/a.txt", "200", ""},
+		{"captures beside a look-ahead", "", "rewrite ^/(?!b)(.*) /c$1;", "/a.txt", "?", "(?!b)"},
+		{"captures that nobody needs", "", "location ~ ^/(?!b)(.*) { }", "/a.txt", "200", ""},
+		{"a panel's template", "", "location ~ /\\.(?!well-known\\/|file) { deny all; return 404; } location / { location ~* ^.+\\.(css|txt)$ { root /r; try_files $uri @b; expires max; } } location @b { return 410; }", "/a.txt", "200", ""},
+		{"what it hides", "", "location ~ /\\.(?!well-known\\/|file) { deny all; return 404; }", "/.git/a.txt", "404", "return 404"},
+		{"look-behind", "", "location ~ (?<!b)/a { return 410; }", "/a.txt", "?", "(?<!b)"},
 		{"reference", "", "location ~ (.)\\1 { return 410; }", "/a.txt", "?", "expression"},
 		{"addresses", "", "allow 192.0.2.0/24; deny all;", "/a.txt", "[200 403]?", "address"},
 		{"some address", "", "deny 192.0.2.1;", "/a.txt", "[200 403]?", "address"},
@@ -138,7 +143,7 @@ server { listen 83; server_name ~(?!a)b; }
 		{"", "81", "x", 6},
 		{"", "82", "x", 7},
 		{"", "84", "x", -1},
-		{"", "83", "b", -1},
+		{"", "83", "b", 8},
 	} {
 		v, why := c.Choose(x.addr, x.port, x.name)
 		got := -1
@@ -175,6 +180,20 @@ func TestNginxsExpressionsMatchBytesAsPCREDoes(t *testing.T) {
 		{`a b`, "/a b", false, true},
 		{`^/x{2,3}$`, "/xxx", false, true},
 		{`k`, "\u212a", true, false},
+		{`/\.(?!well-known)`, "/.git/x", false, true},
+		{`/\.(?!well-known)`, "/.well-known/x", false, false},
+		{`/\.(?!well-known)`, "/.well-known/.x", false, true},
+		{`^/(?!a|b/)`, "/ab", false, false},
+		{`^/(?!a|b/)`, "/b", false, true},
+		{`^/(?!b/)`, "/a/b/c", false, true},
+		{`/(?!B)[a-z]$`, "/b", true, false},
+		{`/(?=a)..$`, "/ab", false, true},
+		{`/(?=a)..$`, "/ba", false, false},
+		{`/\.(?!well-known\/|file)`, "/.file", false, false},
+		{`/(?!a)(?!b).`, "/b", false, false},
+		{`/(?!a)(?!b).`, "/c", false, true},
+		{`/.(?!$)`, "/ä", false, true},
+		{`/..(?!$)`, "/ä", false, false},
 	} {
 		x := newNgxRegex(c.pattern, c.fold)
 		if !x.sure([]byte(c.subject)) {
@@ -186,7 +205,7 @@ func TestNginxsExpressionsMatchBytesAsPCREDoes(t *testing.T) {
 			same(t, fmt.Sprintf("finding %q in %q", c.pattern, c.subject), x.find(c.subject) != nil, c.want)
 		}
 	}
-	for _, c := range [][2]string{{`^a$.?`, "a\n"}, {`(?!x)`, ""}, {`(a)\1`, ""}, {`a++`, ""}, {`\s$`, "\v"}} {
+	for _, c := range [][2]string{{`^a$.?`, "a\n"}, {`(?<!x)`, ""}, {`a*(?!x)`, ""}, {`(a(?!x))`, ""}, {`a(?!\bx)`, ""}, {`a|b(?!x)`, ""}, {`(?i)a(?!x)`, ""}, {`a(?!x)?b`, ""}, {`(a)\1`, ""}, {`a++`, ""}, {`\s$`, "\v"}} {
 		if x := newNgxRegex(c[0], false); x.sure([]byte(c[1])) {
 			t.Errorf("%q on %q is sure", c[0], c[1])
 		}

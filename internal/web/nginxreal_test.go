@@ -45,6 +45,7 @@ var nginxForms = map[string]string{
 	"ifLocation":   "location / { if (-d $request_filename) { return 302 /dir; } if (!-e $request_filename) { rewrite ^(.*)$ /index.php?q=$1 last; } } PHP",
 	"ifRoot":       "location / { try_files $uri =404; if ($request_method = GET) { root D/sub; } }",
 	"ifTwice":      "location / { if ($uri) { root D/noidx; } if ($uri ~ html$) { root D/sub; } if ($uri = /x) { return 500; } }",
+	"ahead":        `location ~ /\.(?!well-known) { return 402; } location ~ ^/(?!sub/|x/)(.*)\.html$ { return 406; } location ~* /(?=OK)..\.pHp$ { return 409; } if ($uri ~ ^/no(?!idx)) { return 410; }`,
 	"ifExec":       "if (-x $request_filename) { return 409; }",
 	"page":         "error_page 404 /404.html; error_page 403 /ok.html;",
 	"pageOver":     "error_page 404 =200 /404.html; error_page 403 =404 /404.html;",

@@ -25,6 +25,7 @@ type ngxRequest struct {
 	args     string
 	conf     *ngxConf
 	captures []string
+	blind    string // why they are not known
 	vars     map[string]ngxValue
 	looked   int
 	inRoot   bool
@@ -106,12 +107,12 @@ func (r *ngxRequest) findLocation() {
 		if c.re == nil {
 			continue
 		}
-		if r.captures = nil; c.re.re.NumSubexp() > 0 {
-			if !c.re.finds([]byte(r.uri)) {
-				r.unknown(c.d, "what an expression finds: "+strconv.Quote(clip(c.name)))
-				return
-			}
+		r.captures, r.blind = nil, ""
+		switch {
+		case c.re.finds([]byte(r.uri)):
 			r.capture(c.re, c.re.find(r.uri))
+		case c.re.groups():
+			r.blind = "what an expression finds: " + strconv.Quote(clip(c.name))
 		}
 		break
 	}

@@ -81,10 +81,10 @@ func (r *ngxRequest) respond(d *Directive) ngxRewritten {
 // rewriteURI is rewrite REGEX REPLACEMENT [FLAG].
 func (r *ngxRequest) rewriteURI(d *Directive) ngxRewritten {
 	re := r.h.regex(d.Arg(0), false)
-	if !re.finds([]byte(r.uri)) {
+	m, ok := re.try(r.uri)
+	if !ok {
 		return r.unknown(d, "expression "+strconv.Quote(clip(d.Arg(0))))
 	}
-	m := re.find(r.uri)
 	if m == nil {
 		return rewriteOn
 	}
@@ -173,10 +173,10 @@ func (r *ngxRequest) condition(words []string) (yes bool, why string) {
 		return (v == w) != not, why
 	case "~", "~*":
 		re := r.h.regex(words[2], op == "~*")
-		if !re.finds([]byte(v)) {
+		m, ok := re.try(v)
+		if !ok {
 			return false, "expression " + strconv.Quote(clip(words[2]))
 		}
-		m := re.find(v)
 		if m != nil {
 			r.capture(re, m)
 		}

@@ -103,6 +103,9 @@ func (r *ngxRequest) variable(name string) (value, why string) {
 	h := r.h
 	switch name {
 	case "1", "2", "3", "4", "5", "6", "7", "8", "9":
+		if r.blind != "" {
+			return "", r.blind
+		}
 		if n := int(name[0] - '0'); n < len(r.captures) {
 			return r.captures[n], ""
 		}
@@ -238,10 +241,11 @@ func (r *ngxRequest) mapped(d *Directive) (value, why string) {
 		}
 		pattern, fold := strings.CutPrefix(pattern, "*")
 		re := r.h.regex(pattern, fold)
-		if !re.finds([]byte(text)) {
+		m, ok := re.try(text)
+		if !ok {
 			return "", "expression " + strconv.Quote(clip(pattern))
 		}
-		if m := re.find(text); m != nil {
+		if m != nil {
 			r.capture(re, m)
 			return result(&d.Body[i])
 		}
@@ -269,7 +273,10 @@ func wildcardName(pattern, name string) int {
 
 // capture takes the groups of an expression that matched: by number, and by name as variables.
 func (r *ngxRequest) capture(re *ngxRegex, m []string) {
-	r.captures = m
+	r.captures, r.blind = m, ""
+	if re.re == nil {
+		return
+	}
 	for i, n := range re.re.SubexpNames() {
 		if n != "" {
 			r.set(n, ngxValue{text: m[i]})

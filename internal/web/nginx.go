@@ -210,7 +210,7 @@ func (c *NginxConfig) root(v *NginxServer) {
 // locate finds the location of a path for a request of which nothing else is known. It is not known where an expression
 // before that is of a kind that cannot be tried here.
 func (v *NginxServer) locate(uri string) (r *ngxRequest, known bool) {
-	h := &NginxHost{NginxHostConfig: NginxHostConfig{Config: v.c}, v: v, conf: v.conf, regexes: map[string]*ngxRegex{}}
+	h := &NginxHost{NginxHostConfig: NginxHostConfig{Config: v.c, VHost: v}, conf: v.conf, regexes: map[string]*ngxRegex{}}
 	r = &ngxRequest{h: h, conf: v.conf, uri: uri, asked: uri}
 	for _, d := range v.conf.codes {
 		if d.Name == "set" {

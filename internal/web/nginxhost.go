@@ -39,13 +39,11 @@ type NginxHostConfig struct {
 type NginxHost struct {
 	NginxHostConfig
 	conf               *ngxConf
-	v                  *NginxServer
 	name, scheme, port string
 	root               string // DocRoot without a slash at the end
 	confDir            string
 	web, php           *rightful.Identity
 	live               bool
-	users              func(user, group string) (rightful.Identity, bool)
 	protected          maybe
 	regexes            map[string]*ngxRegex
 	backends           map[string]*ngxBackend
@@ -58,8 +56,8 @@ type NginxHost struct {
 // NewNginxHost compiles a server block.
 func NewNginxHost(c NginxHostConfig) *NginxHost {
 	h := &NginxHost{
-		NginxHostConfig: c, v: c.VHost, name: strings.ToLower(c.Name), root: strings.TrimSuffix(c.DocRoot, "/"), confDir: path.Dir(c.Config.Main),
-		regexes: map[string]*ngxRegex{}, backends: map[string]*ngxBackend{}, plain: map[*ngxConf]bool{}, users: c.User,
+		NginxHostConfig: c, name: strings.ToLower(c.Name), root: strings.TrimSuffix(c.DocRoot, "/"), confDir: path.Dir(c.Config.Main),
+		regexes: map[string]*ngxRegex{}, backends: map[string]*ngxBackend{}, plain: map[*ngxConf]bool{},
 		live: c.Server != nil && c.Server.Live(), protected: protectedSymlinks(c.Server),
 	}
 	h.web, h.php = &h.Web, &h.PHP
@@ -93,12 +91,12 @@ func setVariables(ds []Directive, names map[string]bool) {
 
 // named takes what the expression among the server's names catches of the name that is asked for.
 func (h *NginxHost) named() {
-	for _, n := range h.v.Names {
+	for _, n := range h.VHost.Names {
 		if strings.EqualFold(n, h.name) || wildcardName(n, h.name) > 0 {
 			return
 		}
 	}
-	for _, n := range h.v.Names {
+	for _, n := range h.VHost.Names {
 		pattern, ok := strings.CutPrefix(n, "~")
 		re := h.regex(pattern, true)
 		if !ok || h.name == "" || !re.finds([]byte(h.name)) {
@@ -214,18 +212,6 @@ func (s *ngxScope) File(name []byte, n Node, in View) Verdict {
 
 // Index implements [Scope].
 func (s *ngxScope) Index(in View) Verdict { return s.ask(s.uri, "", Node{}, in) }
-
-// URL is the verdict on any request path of the host, decoded and without arguments. in shows the document root.
-func (h *NginxHost) URL(uri string, in View) Verdict {
-	if !strings.HasPrefix(uri, "/") || strings.ContainsRune(uri, 0) {
-		return Verdict{Status: 400, Certain: true, Cause: CauseConfigured, Why: "it is no request path"}
-	}
-	clean := path.Clean(uri)
-	if clean != "/" && (strings.HasSuffix(uri, "/") || strings.HasSuffix(uri, "/.") || strings.HasSuffix(uri, "/..")) {
-		clean += "/"
-	}
-	return h.Root(in).(*ngxScope).ask(clean, "", Node{}, in)
-}
 
 // maxRequestLine is how long a request line may be where large_client_header_buffers says nothing else, and maxPlainURI what
 // it surely holds, as the kernel's bound on paths does.

@@ -99,7 +99,7 @@ func (r *ngxRequest) connects(b *ngxBackend) (Verdict, bool) {
 		switch {
 		case b.pool.ListenACL:
 			return inDoubt("nginx decides by the ACL of a socket that is not there", nil), false
-		case b.pool.mayConnect(r.h.web, r.h.users):
+		case b.pool.mayConnect(r.h.web, r.h.User):
 			return Verdict{}, true
 		}
 		e = ngxEntry{err: unix.EACCES, culprit: sock, need: 2, who: r.h.web}

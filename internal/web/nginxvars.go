@@ -129,8 +129,8 @@ func (r *ngxRequest) variable(name string) (value, why string) {
 		}
 		return h.name, ""
 	case "server_name":
-		if len(h.v.Names) > 0 {
-			return h.v.Names[0], ""
+		if len(h.VHost.Names) > 0 {
+			return h.VHost.Names[0], ""
 		}
 		return "", ""
 	case "scheme":

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net"
+	"path"
 	"strings"
 )
 
@@ -77,4 +78,16 @@ func (h *NginxHost) Map(url string, in View) Mapping {
 		return Mapping{Root: name, How: r.conf.rootFrom.Name, At: r.conf.rootFrom}
 	}
 	return Mapping{Root: h.DocRoot, Rest: strings.TrimPrefix(url, "/"), How: "root"}
+}
+
+// URL is the verdict on any request path of the host, decoded and without arguments. in shows the document root.
+func (h *NginxHost) URL(uri string, in View) Verdict {
+	if !strings.HasPrefix(uri, "/") || strings.ContainsRune(uri, 0) {
+		return Verdict{Status: 400, Certain: true, Cause: CauseConfigured, Why: "it is no request path"}
+	}
+	clean := path.Clean(uri)
+	if clean != "/" && (strings.HasSuffix(uri, "/") || strings.HasSuffix(uri, "/.") || strings.HasSuffix(uri, "/..")) {
+		clean += "/"
+	}
+	return h.Root(in).(*ngxScope).ask(clean, "", Node{}, in)
 }

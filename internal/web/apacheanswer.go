@@ -3,7 +3,6 @@ package web
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	"rightful"
@@ -184,8 +183,8 @@ func redirected(ds []*Directive, url string) (Verdict, bool) {
 		}
 		hit := no
 		if d.Is("RedirectMatch") {
-			re, err := regexp.Compile(args[0])
-			if hit = unsure; err == nil {
+			hit = unsure
+			if re := pattern(args[0]); re != nil {
 				hit = truth(re.MatchString(url))
 			}
 		} else {

@@ -14,6 +14,7 @@ import (
 const (
 	maxHtaccess  = 1 << 20
 	maxDirective = 20_000
+	maxSections  = 500     // of those that are tried for each file
 	keptHtaccess = 4 << 10 // what is kept for the next of the same content, in bytes
 	keptCount    = 1024
 )
@@ -103,6 +104,10 @@ func (s *apacheScope) mergeHtaccess(p string, text []byte) {
 	sec := h.parsed[string(text)]
 	if sec == nil {
 		ds, problems := ParseApache(p, string(text))
+		if len(problems) > 0 && problems[0].Msg == tooNested {
+			s.doubt = "sections in " + p + " are nested deeper than is looked at"
+			return
+		}
 		if len(problems) > 0 {
 			s.configError(p, problems[0].Line, problems[0].Msg)
 			return
@@ -126,7 +131,9 @@ func (s *apacheScope) mergeHtaccess(p string, text []byte) {
 			h.parsed[string(text)] = sec
 		}
 	}
-	s.set = s.set.with(h, sec)
+	if s.set = s.set.with(h, sec); len(s.set.files)+len(s.set.ifs)+len(s.set.redirects) > maxSections {
+		s.doubt = "there are too many sections in " + p
+	}
 }
 
 func (s *apacheScope) configError(p string, line int, msg string) {

@@ -53,7 +53,22 @@ func globMatcher(pattern string) matcher {
 	return matcher{glob: g, sure: err == nil}
 }
 
+// maxPattern bounds an expression that somebody else wrote, in bytes: what is longer is not understood.
+const maxPattern = 4 << 10
+
+// pattern compiles an expression of PCRE's, nil where it cannot be tried here.
+func pattern(p string) *regexp.Regexp {
+	if len(p) > maxPattern {
+		return nil
+	}
+	re, _ := regexp.Compile(p)
+	return re
+}
+
 func regexMatcher(pattern string) matcher {
+	if len(pattern) > maxPattern {
+		return matcher{}
+	}
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
 		return matcher{}

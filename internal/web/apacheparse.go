@@ -42,6 +42,8 @@ const maxLine = 16 << 20
 // maxNesting bounds sections inside sections; Apache has no limit, real configurations need fewer than ten.
 const maxNesting = 64
 
+const tooNested = "sections are nested too deeply"
+
 // ParseApache splits one configuration file into directives, without looking at includes, conditions or variables.
 // It follows ap_cfg_getline and ap_build_config (server/util.c, server/config.c of 2.4): a backslash before the end of a
 // line continues it, comments included; only a line that begins with # is a comment.
@@ -133,7 +135,7 @@ func (p *apacheParser) section(name string, depth int) (body []Directive) {
 		d.Args = splitArgs(d.Raw)
 		if d.Section {
 			if depth == maxNesting {
-				p.problem(line, "sections are nested too deeply")
+				p.problem(line, tooNested)
 				p.skip(d.Name)
 				continue
 			}

@@ -34,8 +34,8 @@ type rewriteCond struct {
 	re            *regexp.Regexp
 }
 
-// maxRules bounds what a .htaccess may have us try.
-const maxRules = 2000
+// maxRules bounds what a .htaccess may have us try for each file.
+const maxRules = 500
 
 func (m *merge) rewriteDirective(name string, d *Directive) {
 	s := m.s
@@ -122,7 +122,7 @@ func newCond(d *Directive) rewriteCond {
 		if c.fold {
 			p = "(?i)" + p
 		}
-		c.re, _ = regexp.Compile(p)
+		c.re = pattern(p)
 	}
 	return c
 }
@@ -142,7 +142,7 @@ func (x *rewriteRule) set(d *Directive) {
 	if x.has("nc") {
 		p = "(?i)" + p
 	}
-	x.re, _ = regexp.Compile(p)
+	x.re = pattern(p)
 }
 
 // rewriteFlag gives the short name of a flag.

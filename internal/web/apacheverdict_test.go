@@ -291,3 +291,26 @@ func TestPatternsOfNamesMeanWhatTheirExpressionsDo(t *testing.T) {
 		}
 	}
 }
+
+// A hostile .htaccess is read within bounds and never blocks: what is beyond them is in doubt.
+func TestAHostileHtaccessIsBounded(t *testing.T) {
+	treetest.NeedRoot(t)
+	for name, text := range map[string]string{
+		"too large":             strings.Repeat("# a comment\n", maxHtaccess/12+1),
+		"too many directives":   strings.Repeat("Options +Indexes\n", maxDirective+1),
+		"too many sections":     strings.Repeat("<Files x>\n</Files>\n", maxSections+1),
+		"nested too deeply":     strings.Repeat("<Files x>\n", 70) + strings.Repeat("</Files>\n", 70),
+		"an endless pattern":    "RewriteEngine On\nRewriteRule " + strings.Repeat("(a|b)*", 2000) + "ok - [F]",
+		"too many rules":        "RewriteEngine On\n" + strings.Repeat("RewriteRule ^x$ - [F]\n", maxRules+1),
+		"a pattern not of Go's": "RewriteEngine On\nRewriteRule ^(?!x)ok - [F]",
+	} {
+		h, s := verdictHost(t, "std", fmt.Sprintf("f 0644 2001:2001 $D/.htaccess = %q", text))
+		if v := Ask(h, s, h.DocRoot, "/ok.html"); v.Certain || v.Why == "" {
+			t.Errorf("%s: answered %s (%s)", name, verdictText(v), v.Why)
+		}
+	}
+	h, s := verdictHost(t, "std", "p 0644 2001:2001 $D/.htaccess")
+	if v := Ask(h, s, h.DocRoot, "/ok.html"); v.Certain {
+		t.Errorf("a FIFO: answered %s", verdictText(v))
+	}
+}

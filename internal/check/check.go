@@ -163,21 +163,7 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 			}
 		})
 	}
-	wg.Go(func() {
-		defer close(next)
-		for i := range slots {
-			select {
-			case ahead <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case next <- i:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	wg.Go(func() { inTurn(ctx, len(slots), ahead, next) })
 	var failed error
 	for i := range slots {
 		select {
@@ -196,6 +182,23 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 	cancel()
 	wg.Wait()
 	return failed
+}
+
+// inTurn hands out the numbers below n in order, each when there is room for one more ahead, and then closes next.
+func inTurn(ctx context.Context, n int, ahead chan<- struct{}, next chan<- int) {
+	defer close(next)
+	for i := range n {
+		select {
+		case ahead <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // checker holds what all accounts share.

@@ -90,21 +90,7 @@ func Predict(ctx context.Context, o PredictOptions, emit func(*Prediction) error
 			}
 		})
 	}
-	wg.Go(func() {
-		defer close(next)
-		for i := range queues {
-			select {
-			case ahead <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case next <- i:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	wg.Go(func() { inTurn(ctx, len(queues), ahead, next) })
 	failed := drain(ctx, queues, errs, ahead, emit)
 	cancel()
 	wg.Wait()

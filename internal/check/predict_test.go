@@ -32,18 +32,24 @@ func predictions(t *testing.T, o PredictOptions) (lines []string, urls []URL) {
 	return lines, urls
 }
 
+// messyWorld is a server of n messy accounts, the same for the same seed, with spec on top.
+func messyWorld(t *testing.T, seed uint64, n int, spec string) (Options, []string) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 1))
+	var names []string
+	all := ""
+	for i := range n {
+		names = append(names, fmt.Sprintf("user%02d", i))
+		all += messy(r, names[i], alice+i)
+	}
+	return world(t, all+"\n"+spec, names...), names
+}
+
 // Every file, directory and link below a document root is predicted exactly once, in the same order at any number of jobs;
 // its request path, sent as it is, leads to it.
 func TestPredictNamesEveryEntryOnceInOneOrder(t *testing.T) {
 	treetest.NeedRoot(t)
-	r := rand.New(rand.NewPCG(7, 1))
-	var names []string
-	spec := ""
-	for i := range 8 {
-		names = append(names, fmt.Sprintf("user%02d", i))
-		spec += messy(r, names[i], alice+i)
-	}
-	o := world(t, spec+"\nf 0644 20001:20001 \"home/user00/public_html/a%b?\\xff.html\"", names...)
+	o, names := messyWorld(t, 7, 8, "f 0644 20001:20001 \"home/user00/public_html/a%b?\\xff.html\"")
 	p := PredictOptions{Server: o.Server, World: o.World, Wanted: true, Jobs: 1}
 	want, urls := predictions(t, p)
 	for range 2 {
@@ -82,14 +88,7 @@ func TestPredictNamesEveryEntryOnceInOneOrder(t *testing.T) {
 // What check counts as blocked is what predict finds kept from visitors among the files that are meant for them.
 func TestCheckAndPredictSayTheSame(t *testing.T) {
 	treetest.NeedRoot(t)
-	r := rand.New(rand.NewPCG(11, 1))
-	var names []string
-	spec := ""
-	for i := range 10 {
-		names = append(names, fmt.Sprintf("user%02d", i))
-		spec += messy(r, names[i], alice+i)
-	}
-	o := world(t, spec, names...)
+	o, _ := messyWorld(t, 11, 10, "")
 	blocked, front := map[string]int{}, map[string]int{}
 	_, urls := predictions(t, PredictOptions{Server: o.Server, World: o.World, Wanted: true})
 	for _, u := range urls {

@@ -31,7 +31,6 @@ func (s *Server) Host(fs *tree.Server, a *Account, site *rightful.Site) web.Host
 func (s *Server) apacheHost(fs *tree.Server, a *Account, site *rightful.Site, as rightful.Identity) web.Host {
 	c := web.ApacheHostConfig{
 		Server: fs, DocRoot: path.Clean(site.DocRoot), Web: as, Workers: s.Web, CGI: site.CGIAs, Pool: s.pool, CPanel: a.Panel == "cpanel",
-		PHP: site.PHP.Identity,
 		Home: func(user string) (string, bool) {
 			u, ok := s.Users.ByName(user)
 			return u.Home, ok

@@ -33,8 +33,6 @@ type ApacheHostConfig struct {
 	Home func(user string) (string, bool)
 	// scripts: everything in the document root is run (ScriptAlias). bare: it is not one that URLs begin at.
 	scripts, bare bool
-	// PHP is who runs PHP where the panel knows that and the configuration does not, as with LSAPI.
-	PHP rightful.Identity
 }
 
 // mode is how a worker takes another identity.

@@ -126,7 +126,7 @@ func (s *apacheScope) mergeHtaccess(p string, text []byte) {
 		case len(ds) == 0:
 			return
 		}
-		sec = &section{body: ds, dir: s.mapped() + "/"}
+		sec = &section{body: ds, dir: strings.TrimSuffix(s.mapped(), "/") + "/"}
 		if !c.places && len(text) <= keptHtaccess && len(h.parsed) < keptCount {
 			h.parsed[string(text)] = sec
 		}

@@ -33,6 +33,7 @@ type apacheScope struct {
 // apacheRoot is what a document root's scope shares with all below it.
 type apacheRoot struct {
 	path    string // where the document root really is
+	mapped  string // as it is configured; on the way there, how far that is
 	steps   []tree.Component
 	ids     int    // of the host, when it was made: masks have no bits for others
 	wrapper string // of mod_fcgid at the document root
@@ -78,7 +79,7 @@ func (s *apacheScope) refuse(v Verdict) {
 // at the end.
 func (s *apacheScope) path() string { return s.below(s.root.path) }
 
-func (s *apacheScope) mapped() string { return s.below(s.h.DocRoot) }
+func (s *apacheScope) mapped() string { return s.below(s.root.mapped) }
 
 func (s *apacheScope) below(root string) string {
 	if s.up == nil {
@@ -126,7 +127,7 @@ func (r *apacheRoot) same(o *apacheRoot) bool {
 
 // Root implements [Host]: it walks from "/" to the document root.
 func (h *ApacheHost) Root(in View) Scope {
-	s := &apacheScope{h: h, root: &apacheRoot{path: h.DocRoot}, set: h.base, dirs: h.dirs, pass: ^pass(0), length: len(h.DocRoot)}
+	s := &apacheScope{h: h, root: &apacheRoot{path: h.DocRoot, mapped: h.DocRoot}, set: h.base, dirs: h.dirs, pass: ^pass(0), length: len(h.DocRoot)}
 	s.script = h.scripts
 	if !h.bare {
 		s.aliases, s.locs = h.aliases, h.locs
@@ -159,6 +160,7 @@ func (h *ApacheHost) Root(in View) Scope {
 		if s.refused != nil {
 			continue
 		}
+		s.root.mapped = p
 		if s.depth = i; i > 0 {
 			s.sections(names[i-1])
 		} else {
@@ -168,8 +170,9 @@ func (h *ApacheHost) Root(in View) Scope {
 		if i < len(walk)-1 {
 			view = pathView{in.Follow, h.Server, last.Path}
 		}
-		s.enter(view, last.Path)
+		s.enter(view)
 	}
+	s.root.mapped = h.DocRoot
 	if h.limited() {
 		s.refuse(configured(500, "itk:ids", "the site's user is outside LimitUIDRange or LimitGIDRange", nil))
 	}
@@ -211,14 +214,14 @@ func (s *apacheScope) linked(p string, steps []tree.Component, err error) {
 }
 
 // enter decides what stepping into the directory takes, and reads its .htaccess.
-func (s *apacheScope) enter(in View, at string) {
+func (s *apacheScope) enter(in View) {
 	h := s.h
 	if !h.free() && !s.pass.has(h.web()) {
 		code := "AH00035"
 		if s.set.overridable() {
 			code = "AH00529"
 		}
-		s.refuse(h.lacks(403, code, at, h.web(), 1, "the web server may not pass through it"))
+		s.refuse(h.lacks(403, code, s.path(), h.web(), 1, "the web server may not pass through it"))
 		return
 	}
 	s.htaccess(in)
@@ -266,43 +269,35 @@ func (s *apacheScope) Dir(name string, m rightful.Meta, in View) Scope {
 		return c
 	}
 	c.sections(name)
-	c.enter(in, c.at(in))
+	c.enter(in)
 	return c
 }
 
 // pathMax is the kernel's bound on a path that is handed to it, its NUL included.
 const pathMax = 4096
 
-// at is the directory's path, where somebody may be told of it; making it costs.
-func (s *apacheScope) at(View) string {
-	if !s.h.free() && !s.pass.has(s.h.web()) {
-		return s.path()
-	}
-	return ""
-}
-
 // locate keeps the locations and aliases that apply to a directory or may further down.
-func (c *apacheScope) locate(up *apacheScope) {
+func (s *apacheScope) locate(up *apacheScope) {
 	if len(up.locs) == 0 && len(up.aliases) == 0 {
 		return
 	}
-	url := c.url()
+	url := s.url()
 	for _, l := range up.locs {
 		if l.comps == nil || prefixes(l.comps[0], url) || strings.HasPrefix(l.comps[0], url) {
-			c.locs = append(c.locs, l)
+			s.locs = append(s.locs, l)
 		}
 	}
 	for _, a := range up.aliases {
 		switch {
 		case a.re != nil || strings.HasPrefix(a.url, url):
-			c.aliases = append(c.aliases, a)
+			s.aliases = append(s.aliases, a)
 		case a.re == nil && !strings.HasSuffix(strings.ToLower(a.d.Name), "match") && strings.HasPrefix(url, a.url+"/"):
 			// What it maps to instead may be this very directory.
-			if to := a.to + strings.TrimSuffix(url[len(a.url):], "/"); to == c.mapped() || to == c.path() {
-				c.script = c.script || a.script
+			if to := a.to + strings.TrimSuffix(url[len(a.url):], "/"); to == s.mapped() || to == s.path() {
+				s.script = s.script || a.script
 			} else {
 				v := inDoubt("the URL is mapped to "+to, a.d)
-				c.refuse(v)
+				s.refuse(v)
 			}
 		}
 	}

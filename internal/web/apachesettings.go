@@ -233,19 +233,19 @@ func (m *merge) directive(d *Directive) {
 	case "php_admin_flag", "php_flag", "php_admin_value", "php_value":
 		m.php(d)
 	default:
-		if why := deciders24[name]; why != "" {
+		if why := unforeseen[name]; why != "" {
 			s.doubt, s.at = why, d
 		}
 	}
 }
 
-// deciders24 are directives that let something decide about a request that nothing here can foretell.
-var deciders24 = map[string]string{
+// unforeseen are directives that let something decide about a request that nothing here can foretell.
+var unforeseen = map[string]string{
 	"luahookaccesschecker": "a Lua script decides", "luahookauthchecker": "a Lua script decides", "luahooktranslatename": "a Lua script decides",
 	"luahookfixups": "a Lua script decides", "luahookmaptostorage": "a Lua script decides", "luaquickhandler": "a Lua script decides",
 	"luamaphandler": "a Lua script decides", "perlaccesshandler": "a Perl handler decides", "perlfixuphandler": "a Perl handler decides",
 	"perltranshandler": "a Perl handler decides", "perlresponsehandler": "a Perl handler decides",
-	"extfilteroptions": "", "virtualdocumentroot": "VirtualDocumentRoot maps names to directories",
+	"virtualdocumentroot": "VirtualDocumentRoot maps names to directories",
 }
 
 func setOptions(have options, args []string) options {

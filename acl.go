@@ -218,9 +218,15 @@ func (a *ACL) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
+// acl reports whether there is an ACL and the kernel looks at it.
+func (m Meta) acl() bool { return len(m.ACL) > 0 && m.Mode&0o070 != 0 }
+
 // Granted computes which of rwx the identity gets from m, by the kernel's rules (acl(5)): the classes exclude one
 // another, owner first; named users and groups are cut by the mask; capabilities are not counted, so uid 0 is judged
 // like anybody else: callers that mean the superuser must say so themselves.
+//
+// An ACL whose mask is empty is not looked at (fs/namei.c, acl_permission_check): whoever is neither the owner nor in the
+// owning group is one of the others then, whatever entry names him.
 //
 // For groups the kernel asks whether any one matching entry grants everything wanted at once; the bits returned are
 // the union, which differs only for a request of several bits that no single group entry grants. [Allowed] asks exactly.
@@ -228,7 +234,7 @@ func (m Meta) Granted(id Identity) uint8 {
 	if id.UID == m.UID {
 		return uint8(m.Mode >> 6 & 7)
 	}
-	if len(m.ACL) == 0 {
+	if !m.acl() {
 		if id.Has(m.GID) {
 			return uint8(m.Mode >> 3 & 7)
 		}
@@ -261,7 +267,7 @@ func (m Meta) Allowed(id Identity, want uint8) bool {
 	if m.Granted(id)&want != want {
 		return false
 	}
-	if len(m.ACL) == 0 || id.UID == m.UID {
+	if !m.acl() || id.UID == m.UID {
 		return true
 	}
 	if _, ok := m.ACL.Find(ACLUser, id.UID); ok {

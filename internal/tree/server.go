@@ -134,6 +134,7 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 	if err == nil {
 		err = check(root, "/", "", st)
 	}
+	seen, dots := "/", false // what was handed to visit last, and whether dots led away from it or stayed there
 	if err != nil {
 		closeAll(-1)
 		return -1, err
@@ -145,9 +146,13 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 		todo = todo[1:]
 		top := stack[len(stack)-1]
 		switch part {
-		case "", ".":
+		case "":
+			continue
+		case ".":
+			dots = true
 			continue
 		case "..":
+			dots = true
 			if len(stack) > 1 {
 				unix.Close(top.fd)
 				stack = stack[:len(stack)-1]
@@ -155,6 +160,7 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 			continue
 		}
 		p := rightful.JoinPath(top.path, part)
+		seen, dots = p, false
 		if mode == resolveTrusted {
 			// Whoever can write this directory can put another entry under the name.
 			if d, err := statFD(top.fd); err != nil {
@@ -207,12 +213,24 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 			continue
 		}
 		stack = append(stack, level{fd, p})
-		if !last && st.Kind != rightful.KindDir {
+		// Even a slash after its name, or a dot, is only for a directory.
+		if len(todo) > 0 && st.Kind != rightful.KindDir && st.Kind != rightful.KindSymlink {
 			closeAll(-1)
 			return fail(p, "", unix.ENOTDIR)
 		}
 	}
 	top := stack[len(stack)-1]
+	// Where dots or "/" ended the way, what they lead to comes last: it is what the name stands for.
+	if dots || seen != top.path {
+		st, err := statFD(top.fd)
+		if err == nil {
+			err = check(top.fd, top.path, "", st)
+		}
+		if err != nil {
+			closeAll(-1)
+			return -1, err
+		}
+	}
 	closeAll(top.fd)
 	return top.fd, nil
 }

@@ -65,6 +65,16 @@ func (l *look) Follow(p string) ([]tree.Component, error) {
 // Head implements [web.View].
 func (l *look) Head(name string, n int64) ([]byte, error) { return l.d.Head(name, n) }
 
+// Links implements [web.View].
+func (l *look) Links() (names []string, ok bool) {
+	for name := range l.d.Names() {
+		if _, st, err := l.d.Peek(name); err == nil && st.Kind == rightful.KindSymlink {
+			names = append(names, name)
+		}
+	}
+	return names, true
+}
+
 // foreseen is what an entry will be like if the plan is applied. It is asked ahead of the entry's turn, and so is no vote
 // about the rule.
 func (j *job) foreseen(lv *level, p string, rule *policy.Rule, have rightful.Meta, st *tree.Stat) rightful.Meta {

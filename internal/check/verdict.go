@@ -119,6 +119,7 @@ type nowhere struct{}
 func (nowhere) Lstat(string) (web.Node, bool)           { return web.Node{}, false }
 func (nowhere) Follow(string) ([]tree.Component, error) { return nil, syscall.ENOENT }
 func (nowhere) Head(string, int64) ([]byte, error)      { return nil, syscall.ENOENT }
+func (nowhere) Links() ([]string, bool)                 { return nil, false }
 
 // wayOnly is a look at the way to a directory, and at nothing in it.
 type wayOnly struct {

@@ -16,9 +16,7 @@ func TestTheStateOfASiteFollowsFromWhatDecidesItsFrontPage(t *testing.T) {
 	treetest.NeedRoot(t)
 	const fpm = ""
 	dso := `AddType application/x-httpd-php .php\n`
-	cgi := func(user string) string {
-		return `ScriptAlias /cgi-bin/ /home/alice/public_html/cgi-bin/\nSuexecUserGroup ` + user + " " + user + `\n`
-	}
+	const cgi = `ScriptAlias /cgi-bin/ /home/alice/public_html/cgi-bin/\n`
 	for _, tt := range []struct {
 		name, spec string
 		host       string // of the virtual host's configuration
@@ -43,8 +41,8 @@ func TestTheStateOfASiteFollowsFromWhatDecidesItsFrontPage(t *testing.T) {
 		{"PHP reads as the account", "f 0600 20001:20001 home/alice/public_html/b.php", fpm, "ok 200 0 ", ""},
 		{"mod_php reads as the web server", "f 0600 20001:20001 home/alice/public_html/b.php", dso, "broken 200 1 public_html/b.php", "broken too-closed public_html/b.php"},
 		{"PHP cannot read root's script", "f 0600 0:0 home/alice/public_html/b.php", fpm, "broken 200 1 public_html/b.php", "broken root-owned-unproven public_html/b.php"},
-		{"CGI as the web server lacks exec", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0644 20001:20001 home/alice/public_html/cgi-bin/run", cgi("www-data"), "broken 200 1 public_html/cgi-bin/run", "broken too-closed public_html/cgi-bin/run"},
-		{"suEXEC refuses what others may write", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0777 20001:20001 home/alice/public_html/cgi-bin/run", cgi("alice"), "broken 200 1 public_html/cgi-bin/run", "broken too-open public_html/cgi-bin/run"},
+		{"CGI as the web server lacks exec", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0644 20001:20001 home/alice/public_html/cgi-bin/run", cgi, "broken 200 1 public_html/cgi-bin/run", "broken too-closed public_html/cgi-bin/run"},
+		{"suEXEC refuses what others may write", "d 0755 20001:20001 home/alice/public_html/cgi-bin\nf 0777 20001:20001 home/alice/public_html/cgi-bin/run", cgi + `SuexecUserGroup alice alice\n`, "broken 200 1 public_html/cgi-bin/run", "broken too-open public_html/cgi-bin/run"},
 		{"locked", "d 0000 20001:33 home/alice/public_html", fpm, "down 403 3 public_html", "down locked-by-admin public_html"},
 		{"a link of somebody else's is followed as the server would", "l 0777 20001:20001 home/alice/public_html/index.htm -> page.html", fpm, "ok 200 0 ", ""},
 	} {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"runtime"
 	"slices"
 	"unsafe"
@@ -168,6 +169,17 @@ func (d *Dir) HasPrefix(prefix string) bool {
 		return bytes.Compare(r.bytes(d.arena), []byte(n))
 	})
 	return i < len(d.names) && bytes.HasPrefix(d.names[i].bytes(d.arena), []byte(prefix))
+}
+
+// Names gives the names of all entries that the directory listed, sorted by bytes.
+func (d *Dir) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, n := range d.names {
+			if !yield(string(n.bytes(d.arena))) {
+				return
+			}
+		}
+	}
 }
 
 // Peek reads the metadata of one entry ahead of its turn. It pins it, so it costs more than meeting it.

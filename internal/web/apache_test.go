@@ -204,7 +204,7 @@ func TestPoolsAreRead(t *testing.T) {
 	same(t, "pools", pools, []Pool{
 		{
 			Name: "alice", User: "alice", Group: "webs", Listen: "unix:/run/php/alice.sock", ListenRaw: "/var/run/php/alice.sock", ListenMode: "0660",
-			LimitExtensions: []string{".php", ".html"}, File: "/etc/php/8.2/fpm/pool.d/a.conf", Line: 4,
+			LimitExtensions: []string{".php", ".html"}, OpenBasedir: []string{"/home/alice", "/tmp"}, File: "/etc/php/8.2/fpm/pool.d/a.conf", Line: 4,
 		},
 		{Name: "b_example", User: "bob", Listen: "tcp:127.0.0.1:9001", ListenRaw: "9001", Chroot: "/home/b_example", File: "/opt/cpanel/ea-php82/root/etc/php-fpm.d/b.conf", Line: 1},
 		{Name: "c", Listen: "tcp:127.0.0.1:9002", ListenRaw: "[::1]:9002", File: "/opt/cpanel/ea-php82/root/etc/php-fpm.d/b.conf", Line: 6},

@@ -108,7 +108,7 @@ func (s *apacheScope) slashless(name []byte, m rightful.Meta, in View) Verdict {
 	case c.doubt != "":
 		return inDoubt(c.doubt, nil)
 	}
-	set := c.settingsFor(nil, rightful.KindDir)
+	set := c.filesFor(c.settingsFor(nil, rightful.KindDir), name)
 	if v, done := c.permitted(set, nil, rightful.KindDir); done {
 		return v
 	}
@@ -132,7 +132,7 @@ func (s *apacheScope) permitted(set *settings, name []byte, kind rightful.Kind) 
 		return configured(401, "", "a password is asked for", a.at), true
 	case depends:
 		v := inDoubt("who may have it depends on the visitor", a.at)
-		v.Status, v.Statuses = 403, []int{200, 401, 403, 404, 500}
+		v.Status, v.Statuses = 403, []int{200, 301, 401, 403, 404, 500}
 		return v, true
 	}
 	if set.doubt != "" {
@@ -370,22 +370,29 @@ func (s *apacheScope) Index(in View) Verdict {
 			return inDoubt("DirectoryIndex leads out of the directory", nil)
 		}
 		n, ok := in.Lstat(name)
+		if v, done := s.proxiedIndex(name, n, in); done {
+			return v
+		}
 		if !ok {
-			if v, done := s.absentIndex(name, in); done {
-				return v
+			// What is denied is denied whether or not it exists.
+			if a := &s.filesFor(set, []byte(name)).access; a.verdict == denied {
+				v := configured(403, a.code, "access is denied by configuration", a.at)
+				refused = &v
 			}
 			continue
 		}
 		if n.Kind == rightful.KindDir {
-			if v := s.slashless([]byte(name), n.Meta, in); v.Status != 404 {
+			switch v := s.slashless([]byte(name), n.Meta, in); {
+			case v.Status == 404:
+			case v.Certain && v.Status >= 400:
+				refused = &v
+			default:
 				return v
 			}
 			continue
 		}
-		v, sub, t, ok := s.lookup([]byte(name), n, in)
+		v, sub, t, ok := s.asIndex(name, n, in).lookup([]byte(name), n, in)
 		switch {
-		case !ok && v.App:
-			return v
 		case !ok && v.Status == 404:
 		case !ok && (!v.Certain || v.Status >= 300 && v.Status < 400):
 			return v
@@ -400,6 +407,8 @@ func (s *apacheScope) Index(in View) Verdict {
 		return *refused
 	case set.fallback != "":
 		return inDoubt("FallbackResource answers", nil)
+	case h.kindOf(set, set.handler) != kindStatic:
+		return s.handled(set)
 	case s.script:
 		return configured(403, "", "scripts are run here, and the directory is not listed", nil)
 	case !h.hasModule("mod_autoindex.c"):
@@ -413,12 +422,52 @@ func (s *apacheScope) Index(in View) Verdict {
 	return Verdict{Status: 200, Certain: true}
 }
 
-// absentIndex asks ProxyPass for an index that does not exist: one that is handed on by its path is taken all the same.
-func (s *apacheScope) absentIndex(name string, in View) (Verdict, bool) {
+// proxiedIndex asks ProxyPass for an index: one that is handed on by its path is taken, whatever there is.
+func (s *apacheScope) proxiedIndex(name string, n Node, in View) (Verdict, bool) {
 	for i := range s.h.proxies {
-		if v, done := s.proxied(&s.h.proxies[i], s.url()+name, []byte(name), Node{}, in); done {
+		if v, done := s.proxied(&s.h.proxies[i], s.url()+name, []byte(name), n, in); done {
 			return v, true
 		}
 	}
 	return Verdict{}, false
+}
+
+// asIndex is the scope for a look at an index. Under FollowSymLinks together with SymLinksIfOwnerMatch the owners of a link
+// to a file are not compared there: for a file of the directory that was walked just now, the walk is skipped where links
+// are followed (ap_directory_walk, server/request.c).
+func (s *apacheScope) asIndex(name string, n Node, in View) *apacheScope {
+	const both = optFollow | optOwnerMatch
+	if n.Kind != rightful.KindSymlink || s.set.options&both != both {
+		return s
+	}
+	if steps, err := in.Follow(name); err != nil || steps[len(steps)-1].Stat.Kind != rightful.KindFile {
+		return s
+	}
+	set, c := *s.set, *s
+	set.options &^= optOwnerMatch
+	c.set = &set
+	return &c
+}
+
+// handled is the answer for a directory without an index, where SetHandler gives it to somebody else than mod_autoindex.
+func (s *apacheScope) handled(set *settings) Verdict {
+	h := s.h
+	switch h.kindOf(set, set.handler) {
+	case kindCGI:
+		code, is := "AH01262", "AH01265" // mod_cgid
+		if h.Config.Has("cgi_module") && !h.Config.Has("cgid_module") {
+			code, is = "AH02809", "AH02812"
+		}
+		if set.options&optExecCGI == 0 {
+			return configured(403, code, "programs may not be run here (ExecCGI)", set.handler)
+		}
+		return configured(403, is, "a directory is no program", set.handler)
+	case kindFcgid:
+		code := ""
+		if set.options&optExecCGI == 0 {
+			code = "fcgid:exec-cgi"
+		}
+		return configured(403, code, "a directory is no program", set.handler)
+	}
+	return inDoubt("a handler is set on the directory itself", set.handler)
 }

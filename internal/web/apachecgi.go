@@ -53,17 +53,20 @@ func (h *ApacheHost) cgiID() int { return h.identity(h.CGI) }
 // started looks at how a program begins: a script is read by its interpreter, which must exist.
 func (s *apacheScope) started(id int, name []byte, t *target, in View) Verdict {
 	h := s.h
-	served := Verdict{Status: 200, Certain: true, App: true}
+	served, code := Verdict{Status: 200, Certain: true, App: true}, "cgi:exec"
+	if h.suexec != nil {
+		code = "suexec:255"
+	}
 	if h.noexec(s.final(name, t)) {
-		return configured(500, "cgi:exec", "nothing may be run from this mount (noexec)", nil)
+		return configured(500, code, "nothing may be run from this mount (noexec)", nil)
 	}
 	if t.steps != nil {
+		v := inDoubt("what kind of program it is, is behind a link", nil)
+		v.Status, v.Statuses, v.App = 200, []int{200, 500}, true
 		if !h.reads(id, &t.meta, 4) {
-			v := inDoubt("whether it is a script is behind a link", nil)
-			v.Status, v.Statuses = 500, []int{200, 500}
-			return v
+			v.Status, v.App = 500, false
 		}
-		return served
+		return v
 	}
 	head, err := in.Head(string(name), 256)
 	if err != nil {
@@ -74,7 +77,7 @@ func (s *apacheScope) started(id int, name []byte, t *target, in View) Verdict {
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 		return served
 	default:
-		return Verdict{Status: 500, Certain: true, Cause: CauseApplication, Code: "cgi:exec", Culprit: s.entry(name), Why: "it is neither a script with an interpreter nor a program"}
+		return Verdict{Status: 500, Certain: true, Cause: CauseApplication, Code: code, Culprit: s.entry(name), Why: "it is neither a script with an interpreter nor a program"}
 	}
 	if !h.reads(id, &t.meta, 4) {
 		return h.lacks(500, "cgi:exec", s.entry(name), id, 4, "its interpreter cannot read it")
@@ -85,7 +88,7 @@ func (s *apacheScope) started(id int, name []byte, t *target, in View) Verdict {
 		return inDoubt("its interpreter is not named by a path", nil)
 	}
 	if _, err := h.Server.Stat(words[0]); err != nil && tree.IsNotExist(err) && h.Server.Live() {
-		return Verdict{Status: 500, Certain: true, Cause: CauseApplication, Code: "cgi:exec", Culprit: s.entry(name), Why: "its interpreter does not exist"}
+		return Verdict{Status: 500, Certain: true, Cause: CauseApplication, Code: code, Culprit: s.entry(name), Why: "its interpreter does not exist"}
 	}
 	return served
 }
@@ -155,6 +158,9 @@ func (h *ApacheHost) wrapped(wrapper string, in View) Verdict {
 		}
 		if !h.reads(h.cgiID(), &dir.Meta, 1) {
 			return h.lacks(500, "suexec:115", dir.Path, h.cgiID(), 1, "the wrapper's user may not pass through it")
+		}
+		if head, err := h.Server.Head(p, 2); !h.reads(h.cgiID(), &file.Meta, 4) && (err != nil || string(head) == "#!") {
+			return h.lacks(500, "cgi:exec", p, h.cgiID(), 4, "its interpreter cannot read the wrapper of PHP")
 		}
 	case err != nil:
 		return lost

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -142,7 +143,7 @@ func (s *apacheScope) serve(set *settings, name []byte, t target, in View) Verdi
 	h := s.h
 	d, sure := set.handlerFor(name)
 	k := h.kindOf(set, d)
-	if s.script {
+	if s.script && set.handler == nil { // SetHandler says more than ScriptAlias
 		k, sure = kindCGI, true
 	}
 	if !sure && k != kindStatic {
@@ -265,6 +266,7 @@ func (s *apacheScope) final(name []byte, t *target) string {
 type pool struct {
 	id      int
 	limit   []string
+	conf    *Pool // nil where it is not known
 	doubt   string
 	refused *Verdict // of the connection
 }
@@ -301,6 +303,7 @@ func (h *ApacheHost) pool(backend string) *pool {
 	if conf != nil && conf.Chroot != "" {
 		p.doubt = "the pool of PHP-FPM is in " + conf.Chroot + ", where paths mean something else"
 	}
+	p.conf = conf
 	p.refused = h.socket(strings.TrimPrefix(backend, "unix:"), strings.HasPrefix(backend, "unix:"))
 	return p
 }
@@ -347,6 +350,10 @@ func (s *apacheScope) fpm(p *pool, name []byte, t *target, d *Directive) Verdict
 	if v, bad := s.reach(p.id, t, 404, "fpm:primary-script-unknown"); bad {
 		return v
 	}
+	if len(name) == 0 && t.kind == rightful.KindDir {
+		// After a slash PHP looks for a regular file further up, and there is none (init_request_info).
+		return Verdict{Status: 404, Certain: true, Cause: CauseMissing, Code: "fpm:primary-script-unknown", Why: "PHP is to run a directory"}
+	}
 	if !p.runs(name) {
 		return configured(403, "fpm:limit-extensions", "PHP-FPM does not run files with this suffix", d)
 	}
@@ -357,6 +364,10 @@ func (s *apacheScope) fpm(p *pool, name []byte, t *target, d *Directive) Verdict
 		return h.lacks(403, "fpm:unable-to-open", s.final(name, t), p.id, 4, "PHP cannot read it")
 	case t.kind == rightful.KindDir:
 		return Verdict{Status: 404, Certain: true, Cause: CauseMissing, Code: "fpm:unable-to-open", Why: "PHP is to run a directory"}
+	case p.conf != nil && len(p.conf.OpenBasedir) > 0 && !p.conf.opens(s.final(name, t)):
+		v := inDoubt("the pool's open_basedir does not name its directory", d)
+		v.Status, v.Statuses, v.App = 404, []int{200, 404}, true
+		return v
 	case bytes.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '?' || r == '#' }):
 		return inDoubt("the name has bytes that Apache may not hand on", d)
 	}
@@ -487,6 +498,12 @@ func (s *apacheScope) proxied(r *proxyRule, url string, name []byte, n Node, in 
 		v.App = true
 		return v, true
 	}
+	if strings.IndexFunc(url, encoded) >= 0 {
+		if slices.Contains(r.d.Args, "nocanon") {
+			return inDoubt("PHP-FPM is asked for a path that may be encoded", r.d), true
+		}
+		return Verdict{Status: 404, Certain: true, Cause: CauseConfigured, Code: "fpm:primary-script-unknown", Why: "ProxyPass hands its name on percent-encoded"}.at(r.d), true
+	}
 	script := r.script(url)
 	if script != rightful.JoinPath(s.mapped(), string(name)) && script != rightful.JoinPath(s.path(), string(name)) {
 		v := inDoubt("PHP-FPM is asked for another path", r.d)
@@ -509,6 +526,11 @@ func (s *apacheScope) proxied(r *proxyRule, url string, name []byte, n Node, in 
 		}
 	}
 	return s.fpm(p, name, &t, r.d), true
+}
+
+// encoded reports whether a byte of a path goes to the backend percent-encoded (ap_proxy_canonenc).
+func encoded(r rune) bool {
+	return r >= 0x80 || !('0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || strings.ContainsRune("$-_.+!*'(),;:@&=/~", r))
 }
 
 // script is the path that a URL has for the backend.

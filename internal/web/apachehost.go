@@ -97,7 +97,7 @@ func NewApacheHost(c ApacheHostConfig) *ApacheHost {
 	h.identity(h.CGI)
 	h.links = protectedSymlinks(c.Server)
 	h.compile()
-	if has("suexec_module") && h.mode == modePlain && h.CGI.UID != h.Web.UID {
+	if has("suexec_module") && h.mode == modePlain && (h.CGI.UID != h.Web.UID || v.Suexec.User != "" || d.Suexec.User != "") {
 		h.suexec = h.newSuexec()
 	}
 	h.modules()

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,6 +102,11 @@ func (s *apacheScope) htaccessLink(in View, name, p string) (done bool) {
 // mergeHtaccess merges the text of an access file.
 func (s *apacheScope) mergeHtaccess(p string, text []byte) {
 	h := s.h
+	if bytes.HasPrefix(text, []byte("\ufeff")) {
+		// Apache takes it for the beginning of the first directive's name.
+		s.configError(p, 1, "it begins with a byte order mark")
+		return
+	}
 	sec := h.parsed[string(text)]
 	if sec == nil {
 		ds, problems := ParseApache(p, string(text))
@@ -270,16 +276,22 @@ func (c *htaccessCheck) arguments(name string, d *Directive) {
 		}
 		need = 2
 	case "options":
-		signs, plain := false, false
-		for _, a := range d.Args {
+		// As set_options (server/core.c) goes through them: signs may follow a first All or None.
+		signs, whole := false, false
+		for i, a := range d.Args {
 			sign := strings.HasPrefix(a, "+") || strings.HasPrefix(a, "-")
-			signs, plain = signs || sign, plain || !sign
-			if _, ok := optionNames[strings.ToLower(strings.TrimLeft(a, "+-"))]; !ok {
+			name := strings.ToLower(strings.TrimLeft(a, "+-"))
+			_, ok := optionNames[name]
+			all := name == "all" || name == "none"
+			switch {
+			case sign && !signs && i > 0 && !whole, !sign && signs:
+				c.fail(d, false, "Either all Options must start with + or -, or no Option may.")
+			case !ok:
 				c.fail(d, false, "Illegal option %s", clip(a))
+			case all && (i > 0 || sign):
+				c.fail(d, false, "%s must be the first option, without a sign", clip(a))
 			}
-		}
-		if signs && plain {
-			c.fail(d, false, "Either all Options must start with + or -, or no Option may.")
+			signs, whole = signs || sign, whole || all
 		}
 	case "rewriteengine":
 		if !strings.EqualFold(d.Arg(0), "on") && !strings.EqualFold(d.Arg(0), "off") {

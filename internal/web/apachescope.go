@@ -308,10 +308,8 @@ func prefixes(loc, url string) bool {
 	return strings.HasPrefix(url, loc) && (len(loc) == len(url) || strings.HasSuffix(loc, "/") || url[len(loc)] == '/')
 }
 
-// settingsFor are the settings for an entry of the directory: <Files>, then the sections that match by expressions, then
-// <Location>, then <If>.
-func (s *apacheScope) settingsFor(name []byte, kind rightful.Kind) *settings {
-	set := s.set
+// filesFor merges the <Files> sections for a name into settings.
+func (s *apacheScope) filesFor(set *settings, name []byte) *settings {
 	for _, f := range s.set.files {
 		if !f.match.sure {
 			set = set.doubted(f.d, "the pattern of <"+f.d.Name+"> cannot be tried here")
@@ -319,6 +317,13 @@ func (s *apacheScope) settingsFor(name []byte, kind rightful.Kind) *settings {
 			set = set.with(s.h, f)
 		}
 	}
+	return set
+}
+
+// settingsFor are the settings for an entry of the directory: <Files>, then the sections that match by expressions, then
+// <Location>, then <If>.
+func (s *apacheScope) settingsFor(name []byte, kind rightful.Kind) *settings {
+	set := s.filesFor(s.set, name)
 	h := s.h
 	if len(h.regexes) == 0 && len(s.locs) == 0 && len(set.ifs) == 0 {
 		return set

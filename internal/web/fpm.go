@@ -22,8 +22,10 @@ type Pool struct {
 	// LimitExtensions are the suffixes that the pool runs, with their dots; nil means FPM's default, .php and .phar;
 	// an empty slice that is not nil means every file.
 	LimitExtensions []string
-	File            string
-	Line            int
+	// OpenBasedir are the directories below which the pool opens files; nil means everywhere.
+	OpenBasedir []string
+	File        string
+	Line        int
 }
 
 // fpmGlobs are the usual places of pool files: Debian, EasyApache 4, Red Hat, Remi's collections, built from source.
@@ -117,9 +119,21 @@ func (p *Pool) set(key, value string) {
 		p.ListenMode = value
 	case "chroot":
 		p.Chroot = value
+	case "php_admin_value[open_basedir]", "php_value[open_basedir]":
+		p.OpenBasedir = strings.FieldsFunc(value, func(r rune) bool { return r == ':' })
 	case "security.limit_extensions":
 		p.LimitExtensions = append([]string{}, strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })...)
 	}
+}
+
+// opens reports whether open_basedir lets the pool open a path.
+func (p *Pool) opens(name string) bool {
+	for _, d := range p.OpenBasedir {
+		if within(name, path.Clean(d)) {
+			return true
+		}
+	}
+	return len(p.OpenBasedir) == 0
 }
 
 // iniValue takes a value of PHP's ini format: quoted, or up to a comment.

@@ -166,7 +166,29 @@ func (r *ngxRequest) directory(dir string) {
 		r.unknown(nil, e.why)
 	case e.err != 0:
 		r.refuse(e.status(), e.verdict("opendir", e.status()))
+	case r.breaksListing(dir):
+		r.unknown(nil, "a link in it that leads through a file, for which nginx breaks off its listing")
 	default:
 		r.send(200, Verdict{Certain: true})
 	}
+}
+
+// breaksListing reports whether a link in a directory makes mod_autoindex give up without an answer: it passes over what
+// is not there, leads in circles or may not be seen, and over no other error (ngx_http_autoindex_handler).
+func (r *ngxRequest) breaksListing(dir string) bool {
+	if r.s == nil || strings.TrimSuffix(dir, "/") != r.s.dir {
+		return false
+	}
+	links, _ := r.in.Links()
+	for _, name := range links {
+		if name[0] == '.' {
+			continue // not listed
+		}
+		switch r.stat(dir + name).err {
+		case 0, unix.ENOENT, unix.ELOOP, unix.EACCES:
+		default:
+			return true
+		}
+	}
+	return false
 }

@@ -192,6 +192,9 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 			v.Statuses = []int{v.Status, 404}
 		}
 		return v
+	case strings.HasSuffix(inside, "/") && e.isDir():
+		// After a slash PHP looks for a regular file further up, and there is none (init_request_info).
+		return Verdict{Status: 404, Certain: true, Cause: CauseMissing, Code: "fpm:primary-script-unknown", Culprit: e.real, Why: "PHP is to run a directory"}
 	case !b.pool.runs(inside):
 		return configured(403, "fpm:limit-extensions", "security.limit_extensions does not name its suffix", &Directive{File: b.pool.File, Line: b.pool.Line})
 	case !allowed(&e.meta, b.id, 4):
@@ -201,6 +204,10 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 		return v
 	case !e.isFile():
 		return Verdict{Status: 404, Certain: e.isDir(), Cause: CauseApplication, Code: "fpm:unable-to-open", Culprit: e.real, Why: "it is no regular file"}
+	case !b.pool.opens(e.real):
+		v := inDoubt("the pool's open_basedir does not name its directory", nil)
+		v.Status, v.Statuses, v.App = 404, []int{200, 404}, true
+		return v
 	}
 	return Verdict{Status: 200, Certain: true, App: true}
 }

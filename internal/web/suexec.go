@@ -129,6 +129,11 @@ func (x *suexec) runs(h *ApacheHost, steps []tree.Component, dir *tree.Component
 		return refuse(120, p, "it is not the user's and group's")
 	case m.Mode&0o100 == 0:
 		return refuse(121, p, "its owner may not run it")
+	case !h.reads(id, &dir.Meta, 4):
+		// 2.4.71 opens its working directory, older ones do not.
+		v := h.lacks(500, "suexec:111", dir.Path, id, 4, "the script's user cannot read the directory, which newer suEXECs want")
+		v.Certain, v.Statuses = false, []int{200, 500}
+		return v, true
 	}
 	return Verdict{}, false
 }

@@ -101,6 +101,8 @@ type View interface {
 	Follow(path string) ([]tree.Component, error)
 	// Head reads up to n bytes of a regular file in the directory, never through a link.
 	Head(name string, n int64) ([]byte, error)
+	// Links gives the names of the links in the directory; ok is false where that is not known.
+	Links() (names []string, ok bool)
 }
 
 // A Host is one virtual host: what its configuration and the identities that serve it make of what lies below its

@@ -42,6 +42,17 @@ func (v pathView) Head(name string, n int64) ([]byte, error) {
 	return v.s.Head(rightful.JoinPath(v.dir, name), n)
 }
 
+// Links implements [View].
+func (v pathView) Links() (names []string, ok bool) {
+	all, err := v.s.ReadDir(v.dir)
+	for _, name := range all {
+		if n, ok := v.Lstat(name); ok && n.Kind == rightful.KindSymlink {
+			names = append(names, name)
+		}
+	}
+	return names, err == nil
+}
+
 // Ask gives the verdict on one request path of a host whose document root is given as configured. The path is decoded and
 // without a query.
 func Ask(h Host, s *tree.Server, docroot, url string) Verdict {

@@ -91,6 +91,7 @@ type resolveMode int
 const (
 	resolveAny     resolveMode = iota // follow every link: for stat and for the administrator's own files
 	resolveTrusted                    // refuse links and directories that anybody but root controls
+	resolveForeign                    // refuse links where anybody but root could have put them
 )
 
 // resolve walks name from the server's root and hands each component, pinned by an O_PATH descriptor, to visit.
@@ -102,13 +103,15 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 	type level struct {
 		fd   int
 		path string
+		// roots: every directory above this one is root's, and only root can write it.
+		roots bool
 	}
 	root, err := unix.Dup(s.root)
 	if err != nil {
 		return fail(name, "", err)
 	}
 	unix.CloseOnExec(root)
-	stack := []level{{root, "/"}}
+	stack := []level{{root, "/", true}}
 	closeAll := func(keep int) {
 		for _, l := range stack {
 			if l.fd != keep {
@@ -197,8 +200,17 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 			return -1, err
 		}
 		last := !slices.ContainsFunc(todo, func(t string) bool { return t != "" && t != "." })
+		roots := true
+		if mode == resolveForeign {
+			d, err := statFD(top.fd)
+			roots = err == nil && top.roots && d.UID == 0 && d.Mode&0o022 == 0
+		}
 		if st.Kind == rightful.KindSymlink && !(last && nofollow) {
 			unix.Close(fd)
+			if !roots || mode == resolveForeign && st.UID != 0 {
+				closeAll(-1)
+				return fail(p, CauseLink, nil)
+			}
 			if links++; links > maxLinks {
 				closeAll(-1)
 				return fail(p, CauseLoop, nil)
@@ -212,7 +224,7 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 			todo = append(strings.Split(target, "/"), todo...)
 			continue
 		}
-		stack = append(stack, level{fd, p})
+		stack = append(stack, level{fd, p, roots})
 		// Even a slash after its name, or a dot, is only for a directory.
 		if len(todo) > 0 && st.Kind != rightful.KindDir && st.Kind != rightful.KindSymlink {
 			closeAll(-1)

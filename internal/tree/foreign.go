@@ -1,0 +1,56 @@
+package tree
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+
+	"rightful"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenForeign opens a regular file that may lie where others write, such as a log in a home. A link on the way, the last
+// component included, is followed only where nobody but root can have put it; nothing but a regular file is ever opened.
+func (s *Server) OpenForeign(name string) (*os.File, Stat, error) {
+	fd, err := s.resolve(name, resolveForeign, false, nil)
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	defer unix.Close(fd)
+	st, err := statFD(fd)
+	if err != nil {
+		return nil, st, &Error{Op: "stat", Path: name, Err: err}
+	}
+	if st.Kind != rightful.KindFile {
+		return nil, st, &Error{Op: "read", Path: name, Cause: CauseKind}
+	}
+	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return nil, st, &Error{Op: "read", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(f), name), st, nil
+}
+
+// ListForeign lists up to limit names in a directory that may be somebody else's, sorted by bytes. Links on the way are
+// followed as OpenForeign does.
+func (s *Server) ListForeign(name string, limit int) ([]string, error) {
+	fd, err := s.resolve(name, resolveForeign, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &Error{Op: "list", Path: name, Err: err}
+	}
+	dir := os.NewFile(uintptr(f), name)
+	defer dir.Close()
+	names, err := dir.Readdirnames(limit)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, &Error{Op: "list", Path: name, Err: err}
+	}
+	slices.Sort(names)
+	return names, nil
+}

@@ -1,9 +1,10 @@
 // Package web is what a web server does with a path: who it is, which virtual host answers for which document root,
 // and which process runs what is below it.
 //
-// It knows the configuration of Apache 2.4, of nginx and of PHP-FPM pools as files, the identities of running workers, and
-// the answers of the local server to real requests. For any path below a document root it says what the server would answer,
-// who lacks what on which entry, and where the configuration decides: the [Verdict]. docs/verdict.md has the procedure.
+// It knows the configuration of Apache 2.4, of nginx and of PHP-FPM pools as files, the identities of running workers,
+// what lines of their logs say about access, and the answers of the local server to real requests. For any path below a
+// document root it says what the server would answer, who lacks what on which entry, and where the configuration decides:
+// the [Verdict]. docs/verdict.md has the procedure.
 //
 // It promises that a configuration is read through [tree.Server] only, so that another server's root works like one's
 // own; that reading is bounded whatever the files say (depth of includes, number of files and directives); that what

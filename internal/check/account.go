@@ -38,6 +38,7 @@ const (
 	ClosedToServer    rightful.Problem = "closed-to-server"
 	DocrootMissing    rightful.Problem = "docroot-missing"
 	DocrootOutside    rightful.Problem = "docroot-outside"
+	VerdictDisagrees  rightful.Problem = "verdict-disagrees"
 	OverQuota         rightful.Problem = "over-quota"
 )
 
@@ -63,6 +64,7 @@ var Catalogue = map[rightful.Problem]string{
 	ClosedAncestor:    "a directory above all homes is closed to the web server",
 	DocrootMissing:    "the document root does not exist",
 	DocrootOutside:    "the document root leads out of the account",
+	VerdictDisagrees:  "the web server's answer is not the one that was predicted",
 	OverQuota:         "repairing its owners would put the account above its quota",
 }
 

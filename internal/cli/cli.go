@@ -51,6 +51,8 @@ var verbs = []func(*app) *cobra.Command{
 	newCheck,
 	newExplain,
 	newPredict,
+	newLogs,
+	newProbe,
 	newFix,
 	newPlan,
 	newResume,

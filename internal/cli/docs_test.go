@@ -40,7 +40,11 @@ func TestTheExamplesOfTheJSONPageAreWhatIsPrinted(t *testing.T) {
 	root := t.TempDir()
 	const damage = "0750 alice:alice home/alice/public_html/\n" +
 		"0644 bob:bob home/alice/public_html/about.html\n" +
-		"0600 alice:alice home/alice/public_html/caf\\xe9.html\n"
+		"0600 alice:alice home/alice/public_html/caf\\xe9.html\n" +
+		"0644 0:0 etc/apache2/sites/log.conf ErrorLog /var/log/apache2/error.log\\n\n" +
+		"0644 0:0 var/log/apache2/error.log [Sun Nov 22 08:30:02.653203 2026] [core:crit] [pid 5297:tid 5301] (13)Permission denied: [client 192.0.2.1:35346] " +
+		"AH00529: /home/alice/public_html/.htaccess pcfg_openfile: unable to check htaccess file, ensure it is readable and that '/home/alice/public_html/' is executable\\n" +
+		"[Sun Nov 22 08:30:05.653203 2026] [authz_core:error] [pid 5297:tid 5301] [client 192.0.2.1:35346] AH01630: client denied by server configuration: /home/bob/public_html/.env\\n\n"
 	if err := buildServer(root, "plain", trees); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +196,7 @@ func TestTheJSONPageNamesEveryKindAndField(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds, names := 0, 0
-	for _, f := range append(files, "../../rightful.go", "../check/check.go", "../panel/panel.go", "../panel/busy.go") {
+	for _, f := range append(files, "../../rightful.go", "../check/check.go", "../check/logs.go", "../panel/panel.go", "../panel/busy.go") {
 		src, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)

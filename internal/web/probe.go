@@ -28,6 +28,16 @@ type Request struct {
 	Path   string // percent-encoded, sent as it is
 }
 
+// URL is how a visitor would write the request.
+func (q Request) URL() string {
+	scheme, addr, _ := strings.Cut(q.Listen, "://")
+	host := q.Host
+	if _, port, err := net.SplitHostPort(addr); err == nil && port != map[string]string{"http": "80", "https": "443"}[scheme] {
+		host = net.JoinHostPort(q.Host, port)
+	}
+	return scheme + "://" + host + q.Path
+}
+
 // Class is how good an answer is for a visitor; a greater one is better.
 type Class uint8
 
@@ -88,6 +98,8 @@ type ProbeOptions struct {
 	Parallel  int           // at most this many at once; 4
 	Timeout   time.Duration // of each request, redirect included; 5 s
 	UserAgent string        // "rightful/VERSION (+local check)"
+	// Pace, if set, is called before each request and returns when it may be made.
+	Pace func(context.Context) error
 	// Dial replaces the connection, for tests. Without it only addresses of this machine are connected to.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -116,6 +128,9 @@ func Probe(ctx context.Context, reqs []Request, o ProbeOptions) []Answer {
 		})
 	}
 	for i := range reqs {
+		if o.Pace != nil && ctx.Err() == nil {
+			o.Pace(ctx) // its error is the context's, which the request meets too
+		}
 		next <- i
 	}
 	close(next)

@@ -172,3 +172,24 @@ func TestProbeAsksFourAtOnce(t *testing.T) {
 		t.Errorf("%d requests at once", most.Load())
 	}
 }
+
+// Whoever limits the rate is asked before each request, and an end of its patience is one of the requests' too.
+func TestProbeKeepsThePace(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	reqs := slices.Repeat([]Request{{Host: "a.example", Listen: srv.URL, Path: "/"}}, 20)
+	Probe(ctx, reqs, ProbeOptions{Pace: func(ctx context.Context) error {
+		if n++; n == 7 {
+			cancel()
+		}
+		return ctx.Err()
+	}})
+	if n != 7 {
+		t.Errorf("asked %d times whether a request may be made", n)
+	}
+	if got := (Request{Host: "a.example", Listen: "https://:8443", Path: "/x"}).URL(); got != "https://a.example:8443/x" {
+		t.Error(got)
+	}
+}

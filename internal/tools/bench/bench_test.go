@@ -43,7 +43,7 @@ func TestAQuickRunMeasuresEveryRowAndLeavesNothingBehind(t *testing.T) {
 		"| rightful fix |", "| rightful undo |", "| chown -Rh; chmod -R |", "| fixperms script |", "### reading odd trees",
 		"| rightful snapshot take |", "| rightful snapshot restore |", "| setfacl --restore |", "### records", "| snapshot: one path looked up |",
 		"| the walk alone against the floor |", "| check against getfacl -R -n -P |", "| fix against chown -Rh; chmod -R |",
-		"| undo against rightful fix |", "| memory of fix,", "| fix of 1 accounts against fixperms script |",
+		"| undo against rightful fix |", "| rightful logs (error log) |", "| grep -c 'Permission denied' |", "| memory of logs |", "| memory of fix,", "| fix of 1 accounts against fixperms script |",
 	} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("no %q in\n%s", row, out.String())

@@ -189,6 +189,10 @@ func (b *bench) faster(what string, a, peer *contender, times float64) {
 	})
 }
 
+func (b *bench) least(what, unit string, got, want float64) {
+	b.targets = append(b.targets, target{what: what, got: fmt.Sprintf("%.0f %s", got, unit), want: fmt.Sprintf("≥ %.0f %s", want, unit), by: 1 - got/want})
+}
+
 func (b *bench) under(what, unit string, got, want float64) {
 	b.targets = append(b.targets, target{what: what, got: fmt.Sprintf("%.1f %s", got, unit), want: fmt.Sprintf("≤ %.1f %s", want, unit), by: got/want - 1})
 }

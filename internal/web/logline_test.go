@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// told is what a parsed line says, as testdata/loglines.txt has it before the line itself.
-func told(l *LogLine) string {
+// toldOf is what a parsed line says, as testdata/loglines.txt has it before the line itself.
+func toldOf(l *LogLine) string {
 	kinds := [...]string{"-", "failure", "either", "lookalike", "answer", "user"}
 	roles := [...]string{"web", "socket", "php", "cgi", "suexec", "app"}
 	blames := [...]string{"way", "path", "parent", "htaccess", "link"}
@@ -51,7 +51,7 @@ func TestEveryLineThatServersWriteIsTold(t *testing.T) {
 		n++
 		var l LogLine
 		p.Parse([]byte(line), &l)
-		got.WriteString(told(&l) + "\t" + line + "\n")
+		got.WriteString(toldOf(&l) + "\t" + line + "\n")
 		if l.Unix == 0 && line[0] != '/' && strings.Contains(line, "2026") {
 			t.Errorf("no time is told of %q", line)
 		}
@@ -94,7 +94,7 @@ func TestALineIsToldWhateverItsErrorLogFormat(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := parse(t, &LogParser{Location: time.UTC, Formats: []*LogFormat{f}}, c.line)
-		if got := told(&l); got != c.want || string(l.Name) != c.name || string(l.Client) != c.client || l.Unix != 1795330937 {
+		if got := toldOf(&l); got != c.want || string(l.Name) != c.name || string(l.Client) != c.client || l.Unix != 1795330937 {
 			t.Errorf("%s: %q is told as %q, name %q, client %q, at %d", c.format, c.line, got, l.Name, l.Client, l.Unix)
 		}
 	}
@@ -124,7 +124,7 @@ func TestAnAccessLogIsToldWhateverItsForm(t *testing.T) {
 		{`{"time":"2026-11-22T08:02:17+01:00","vhost":"carol.example","status":503,"request":"GET /y HTTP/1.1"}`, "answer 503 /y carol.example", ""},
 	} {
 		l := parse(t, p, c.line)
-		if got := told(&l); got != c.want || string(l.Client) != c.client || l.Kind != LineOther && l.Unix != 1795330937 {
+		if got := toldOf(&l); got != c.want || string(l.Client) != c.client || l.Kind != LineOther && l.Unix != 1795330937 {
 			t.Errorf("%s is told as %q, client %q, at %d", c.line, got, l.Client, l.Unix)
 		}
 	}
@@ -192,7 +192,7 @@ func TestALogIsReadTheSameInAnyPieces(t *testing.T) {
 	log.Write(bytes.Repeat([]byte{0xde, 0xad, 0}, 1<<20))
 	log.WriteString("\n" + "2026/11/22 07:02:17 [error] 1#1: *2 open() \"/last\" failed (13: Permission denied)")
 	read := func(r io.Reader) (all []string, s *LogScanner) {
-		s = &LogScanner{Parser: &LogParser{Location: time.UTC}, Found: func(l *LogLine) { all = append(all, fmt.Sprint(l.Unix, " ", told(l), " ", string(l.User))) }}
+		s = &LogScanner{Parser: &LogParser{Location: time.UTC}, Found: func(l *LogLine) { all = append(all, fmt.Sprint(l.Unix, " ", toldOf(l), " ", string(l.User))) }}
 		if err := s.From(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

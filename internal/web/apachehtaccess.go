@@ -107,7 +107,11 @@ func (s *apacheScope) mergeHtaccess(p string, text []byte) {
 		s.configError(p, 1, "it begins with a byte order mark")
 		return
 	}
+	dir := strings.TrimSuffix(s.mapped(), "/") + "/"
 	sec := h.parsed[string(text)]
+	if sec == nil { // what depends on where it stands is kept for that place
+		sec = h.parsed[dir+"\x00"+string(text)]
+	}
 	if sec == nil {
 		ds, problems := ParseApache(p, string(text))
 		if len(problems) > 0 && problems[0].Msg == tooNested {
@@ -132,9 +136,13 @@ func (s *apacheScope) mergeHtaccess(p string, text []byte) {
 		case len(ds) == 0:
 			return
 		}
-		sec = &section{body: ds, dir: strings.TrimSuffix(s.mapped(), "/") + "/"}
-		if !c.places && len(text) <= keptHtaccess && len(h.parsed) < keptCount {
-			h.parsed[string(text)] = sec
+		sec = &section{body: ds, dir: dir}
+		if len(text) <= keptHtaccess && len(h.parsed) < keptCount {
+			key := string(text)
+			if c.places {
+				key = dir + "\x00" + key
+			}
+			h.parsed[key] = sec
 		}
 	}
 	if s.set = s.set.with(h, sec); len(s.set.files)+len(s.set.ifs)+len(s.set.redirects) > maxSections {

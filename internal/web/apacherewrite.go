@@ -83,7 +83,7 @@ func (r *rewrite) settle() {
 	r.spareFiles, r.spareDirs = r.doubt == "", r.doubt == ""
 	for i := range r.rules {
 		x := &r.rules[i]
-		if x.pending || x.idle() {
+		if x.pending || x.harmless() {
 			continue
 		}
 		file, dir := false, false
@@ -189,6 +189,21 @@ func (x *rewriteRule) idle() bool {
 	for f := range x.flags {
 		switch f {
 		case "e", "nc", "qsa", "co", "ns", "ne":
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// harmless rules change nothing that decides an answer, but may end the rules.
+func (x *rewriteRule) harmless() bool {
+	if x.to != "-" {
+		return false
+	}
+	for f := range x.flags {
+		switch f {
+		case "e", "nc", "qsa", "co", "ns", "ne", "l", "end":
 		default:
 			return false
 		}

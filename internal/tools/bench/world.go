@@ -272,7 +272,11 @@ func (w *world) fill(i int) (n int, err error) {
 		default:
 			var f int
 			if f, err = unix.Openat(fd, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, t.mode); err == nil {
-				_, err = unix.Write(f, []byte("x\n"))
+				text := "x\n"
+				if base == ".htaccess" {
+					text = frontController
+				}
+				_, err = unix.Write(f, []byte(text))
 				unix.Close(f)
 			}
 		}
@@ -390,6 +394,18 @@ func (d *dirs) open(rel string) (fd int, base string, err error) {
 	d.rel, d.fd, d.any = dir, at, true
 	return at, base, nil
 }
+
+// frontController is the usual .htaccess of WordPress.
+const frontController = `<IfModule mod_rewrite.c>
+RewriteEngine On
+RewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]
+RewriteBase /
+RewriteRule ^index\.php$ - [L]
+RewriteCond %{REQUEST_FILENAME} !-f
+RewriteCond %{REQUEST_FILENAME} !-d
+RewriteRule . /index.php [L]
+</IfModule>
+`
 
 // etc writes what says who lives there.
 func (w *world) etc() error {

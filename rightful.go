@@ -46,6 +46,8 @@ type Account struct {
 	Panel     string `json:"panel"`
 	Suspended bool   `json:"suspended,omitempty"`
 	Sites     []Site `json:"sites"`
+	// Mailboxes are the addresses of the account's mailboxes, where the panel keeps a list outside the home.
+	Mailboxes []string `json:"mailboxes,omitempty"`
 }
 
 // A Site is the domains that share one document root, and the identities that serve it.
@@ -55,7 +57,7 @@ type Site struct {
 	Domains []string `json:"domains"`
 	// DocRoot is absolute, as configured: links in it are not resolved.
 	DocRoot string `json:"docroot"`
-	// Server is the web server whose configuration says how the site's files are served: "apache" or "nginx".
+	// Server is the web server whose configuration says how the site's files are served: "apache", "nginx" or "litespeed".
 	Server string   `json:"server,omitempty"`
 	Web    Identity `json:"web"`
 	PHP    PHP      `json:"php"`

@@ -176,11 +176,14 @@ func (j *job) binding() policy.Binding {
 	users := j.c.World.Users
 	home := j.home()
 	b := policy.Binding{
-		Home: home, UID: j.a.UID, GID: j.a.GID, Web: j.c.World.Web, Facts: facts(j.c.World, j.a), GroupID: users.GroupID,
+		Home: home, UID: j.a.UID, GID: j.a.GID, Web: j.c.World.Web, Facts: facts(j.c.World, j.a), GroupID: j.c.World.GroupID,
 		UserID: func(name string) (uint32, bool) {
 			u, ok := users.ByName(name)
 			return u.UID, ok
 		},
+	}
+	for _, n := range j.a.Nested {
+		b.Nested = append(b.Nested, policy.Nested{Dir: home + strings.TrimPrefix(n.Dir, path.Clean(j.a.Home)), UID: n.UID, GID: n.GID})
 	}
 	var outer []string
 	for _, s := range j.sites {

@@ -276,6 +276,9 @@ func facts(w *panel.Server, a *panel.Account) policy.Facts {
 	for k, v := range w.Facts {
 		f[k] = v
 	}
+	for k, v := range a.Facts {
+		f[k] = v
+	}
 	dso, cgi, suexec := false, false, false
 	f["nginx"] = len(a.Sites) > 0
 	for _, s := range a.Sites {

@@ -98,7 +98,6 @@ func (r *reader) nginxSites(claims []claim, index map[string]int, homes homes) {
 			}
 		}
 	}
-	r.out.served, r.out.fronts = map[string]nginxRef{}, map[string]nginxFront{}
 	for _, c := range r.out.Nginx {
 		for i := range c.Servers {
 			v := &c.Servers[i]
@@ -146,6 +145,11 @@ func (r *reader) nginxSite(claims []claim, index map[string]int, homes homes, c 
 	if v.Root == "" || SystemDir(v.Root) {
 		return
 	}
+	r.give(claims, index, homes, r.nginxServes(c, v), source{v.File, v.Line})
+}
+
+// nginxServes is the site of a server of nginx that serves its document root itself.
+func (r *reader) nginxServes(c *web.NginxConfig, v *web.NginxServer) rightful.Site {
 	site := rightful.Site{Domains: v.Domains(), DocRoot: v.Root, Server: "nginx", Listen: v.Reach(), Web: r.nginx[c], CGIAs: r.nginx[c]}
 	if len(site.Domains) > 0 {
 		site.Name = site.Domains[0]
@@ -165,7 +169,7 @@ func (r *reader) nginxSite(claims []claim, index map[string]int, homes homes, c 
 	if _, twice := r.out.served[v.Root]; !twice {
 		r.out.served[v.Root] = nginxRef{c, v}
 	}
-	r.give(claims, index, homes, site, source{v.File, v.Line})
+	return site
 }
 
 // nginxRef is a server of nginx with the configuration it is in.

@@ -39,6 +39,11 @@ type Server struct {
 	// "suexec" (Apache modules), "dso" (PHP runs inside the web server). A missing fact is false.
 	Facts map[string]bool
 	Users *Users
+	// Groups are other names of groups by which rules speak: "access" is the group that DirectAdmin's
+	// secure_access_group names.
+	Groups map[string]uint32
+	// LiteSpeed is set where OpenLiteSpeed or LiteSpeed serves what no other web server's configuration names.
+	LiteSpeed bool
 	// Web is the identity of the web server's workers where a virtual host asks for no other. WebKnown says where it
 	// was learned; it is empty where nothing was found, and then Web is the overflow uid, which owns nothing.
 	Web      rightful.Identity
@@ -71,6 +76,24 @@ type Account struct {
 	// DirsNamed are the absolute directories that the panel names for the account: its home, its document roots, and
 	// the directories between the two. Sorted, so that parents come first.
 	DirsNamed []string `json:"-"`
+	// Nested are the homes inside the account's home that belong to users of their own: mailboxes, web users.
+	Nested []Nested `json:"-"`
+	// Facts are those conditions of policies that hold for this account alone.
+	Facts map[string]bool `json:"-"`
+}
+
+// Nested is a home inside an account's home, and the user whose it is.
+type Nested struct {
+	Dir      string
+	UID, GID uint32
+}
+
+// GroupID finds a group by its name or by a name that the panel's rules have for it.
+func (s *Server) GroupID(name string) (uint32, bool) {
+	if g, ok := s.Groups[name]; ok {
+		return g, true
+	}
+	return s.Users.GroupID(name)
 }
 
 // The problems of an [Issue].
@@ -90,6 +113,8 @@ const (
 	NoPool        = "no-pool"        // a PHP-FPM socket without its pool
 	NoWebUser     = "no-web-user"    // it is not known who the web server is
 	TwoServers    = "two-servers"    // Apache and nginx contradict each other about one address or site
+	TwoPanels     = "two-panels"     // two panels name one account
+	NoDatabase    = "no-database"    // a panel's database was not read: accounts are those that its files name
 )
 
 // An Issue is something in the files that name accounts that is broken, contradictory or left over.
@@ -121,6 +146,7 @@ type kind struct {
 // kinds lists the panels. The plain reader takes over where none is found.
 var kinds = [...]kind{
 	{"cpanel", detectCPanel, readCPanel},
+	{"directadmin", detectDirectAdmin, readDirectAdmin},
 }
 
 // Read finds out who lives on the server. It fails only where there is no passwd file; anything else that is wrong is
@@ -130,7 +156,7 @@ func Read(s *tree.Server, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{s: s, out: &Server{Users: users, Facts: map[string]bool{}, Issues: issues}}
+	r := &reader{s: s, out: &Server{Users: users, Facts: map[string]bool{}, Issues: issues, served: map[string]nginxRef{}, fronts: map[string]nginxFront{}}}
 	var claims []claim
 	found := false
 	for _, k := range kinds {
@@ -203,7 +229,7 @@ type source struct {
 // settle drops the claims that contradict the system or each other, and keeps the rest.
 func (r *reader) settle(claims []claim) {
 	slices.SortStableFunc(claims, func(a, b claim) int { return strings.Compare(a.Name, b.Name) })
-	claims = slices.CompactFunc(claims, func(a, b claim) bool { return a.Name == b.Name })
+	claims = r.onePanelEach(claims)
 	claims = r.soundHomes(claims)
 	claims = r.apartHomes(claims)
 	r.sharedUIDs(claims)
@@ -219,6 +245,46 @@ func (r *reader) settle(claims []claim) {
 		}
 		r.out.Accounts = append(r.out.Accounts, c.Account)
 	}
+}
+
+// onePanelEach settles what several panels say of one account, in the order of claims. Where they name the same document
+// roots, the first one's word counts; where they do not, nobody knows whose rules hold, and it is no account.
+func (r *reader) onePanelEach(claims []claim) []claim {
+	out := claims[:0]
+	for i := 0; i < len(claims); {
+		j := i + 1
+		for j < len(claims) && claims[j].Name == claims[i].Name {
+			j++
+		}
+		first, agree := &claims[i], true
+		for k := i + 1; k < j; k++ {
+			agree = agree && (claims[k].Panel == first.Panel || slices.Equal(docRoots(first), docRoots(&claims[k])))
+		}
+		for k := i + 1; k < j; k++ {
+			if claims[k].Panel == first.Panel {
+				continue // one panel's own reader has said so
+			}
+			msg := fmt.Sprintf("account %q is named by %s too, with other document roots: which of the two is right is not known", first.Name, first.Panel)
+			if agree {
+				msg = fmt.Sprintf("account %q is named by %s too, which is believed", first.Name, first.Panel)
+			}
+			r.issue(Issue{File: claims[k].file, Line: claims[k].line, Problem: TwoPanels, Account: first.Name, Msg: msg, Fatal: !agree})
+		}
+		if agree {
+			out = append(out, *first)
+		}
+		i = j
+	}
+	return out
+}
+
+func docRoots(c *claim) []string {
+	var roots []string
+	for _, s := range c.Sites {
+		roots = append(roots, s.DocRoot)
+	}
+	slices.Sort(roots)
+	return roots
 }
 
 // soundHomes refuses uids and homes of the system.

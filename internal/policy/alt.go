@@ -57,7 +57,7 @@ func (a *alternative) needsNames() bool {
 }
 
 // factSet has one bit per place in factNames.
-type factSet uint16
+type factSet uint32
 
 func (f Facts) set() factSet {
 	var s factSet
@@ -184,13 +184,13 @@ type aclDemand struct {
 
 // resolve gives false where an owner or a group does not exist on the server. ACL entries for such names are dropped:
 // there is nobody to let in or to keep out.
-func (a *alternative) resolve(b *Binding) (resolved, bool) {
+func (a *alternative) resolve(b *Binding, nested int) (resolved, bool) {
 	r := resolved{index: a.index, mode: a.mode, hasMode: a.hasMode, need: a.need, deny: a.deny}
 	var ok bool
-	if r.owners, ok = resolveNames(a.owner, b.owner); !ok {
+	if r.owners, ok = resolveNames(a.owner, b.owner, nested); !ok {
 		return r, false
 	}
-	if r.groups, ok = resolveNames(a.group, b.group); !ok {
+	if r.groups, ok = resolveNames(a.group, b.group, nested); !ok {
 		return r, false
 	}
 	for _, w := range a.acl {
@@ -201,9 +201,9 @@ func (a *alternative) resolve(b *Binding) (resolved, bool) {
 		}
 		var ids []uint32
 		if w.tag == rightful.ACLUser {
-			ids = b.owner(w.name)
+			ids = b.owner(w.name, nested)
 		} else {
-			ids = b.group(w.name)
+			ids = b.group(w.name, nested)
 		}
 		if len(ids) > 0 {
 			d.id = ids[0]
@@ -215,13 +215,13 @@ func (a *alternative) resolve(b *Binding) (resolved, bool) {
 	return r, true
 }
 
-func resolveNames(names []string, look func(string) []uint32) ([]uint32, bool) {
+func resolveNames(names []string, look func(name string, nested int) []uint32, nested int) ([]uint32, bool) {
 	if len(names) == 0 || names[0] == nameAny {
 		return nil, true
 	}
 	var ids []uint32
 	for _, n := range names {
-		for _, id := range look(n) {
+		for _, id := range look(n, nested) {
 			if !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
@@ -230,8 +230,13 @@ func resolveNames(names []string, look func(string) []uint32) ([]uint32, bool) {
 	return ids, len(ids) > 0
 }
 
-func (b *Binding) owner(name string) []uint32 {
+func (b *Binding) owner(name string, nested int) []uint32 {
 	switch name {
+	case nameNested:
+		if nested < 0 {
+			return nil
+		}
+		return []uint32{b.Nested[nested].UID}
 	case nameUser:
 		return []uint32{b.UID}
 	case nameWeb:
@@ -245,8 +250,13 @@ func (b *Binding) owner(name string) []uint32 {
 	return lookID(name, b.UserID)
 }
 
-func (b *Binding) group(name string) []uint32 {
+func (b *Binding) group(name string, nested int) []uint32 {
 	switch name {
+	case nameNested:
+		if nested < 0 {
+			return nil
+		}
+		return []uint32{b.Nested[nested].GID}
 	case nameUser:
 		return []uint32{b.GID}
 	case nameWeb:

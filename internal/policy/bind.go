@@ -21,6 +21,8 @@ type Binding struct {
 	UserID  func(name string) (uint32, bool)
 	// DocRoots and CGIDirs are absolute, links resolved; they may nest and may lie outside the home.
 	DocRoots, CGIDirs []string
+	// Nested are the homes inside the account's that have owners of their own.
+	Nested []Nested
 	// Bases are the directories that will be walked: the home, and document roots outside it. Every one must be
 	// absolute.
 	Bases []string
@@ -28,10 +30,18 @@ type Binding struct {
 	Facts Facts
 }
 
+// Nested is a home inside an account's home whose owner is not the account's user: a mailbox or web user with a uid of
+// its own. Dir is absolute, links resolved.
+type Nested struct {
+	Dir      string
+	UID, GID uint32
+}
+
 // A Bound is a policy for one account. It may be used from many goroutines.
 type Bound struct {
 	a     *automaton
-	rules []*Rule // by the policy's index; nil where the rule does not apply
+	rules []*Rule   // by the policy's index; nil where the rule does not apply
+	inner [][]*Rule // the same for each nested home: rules that speak of its owner, the others nil
 	root  node
 	top   State
 	pol   *Policy
@@ -43,7 +53,7 @@ func (p *Policy) Bind(b Binding) (*Bound, error) {
 	if b.UID == 0 {
 		return nil, fmt.Errorf("bind policy to %q: the account is root", b.Home)
 	}
-	for _, list := range [][]string{{b.Home}, b.DocRoots, b.CGIDirs, b.Bases} {
+	for _, list := range [][]string{{b.Home}, b.DocRoots, b.CGIDirs, b.Bases, b.nestedDirs()} {
 		for _, d := range list {
 			if !strings.HasPrefix(d, "/") || slices.Contains(strings.Split(d, "/"), "..") {
 				return nil, fmt.Errorf("bind policy to %q: %q is not a plain absolute path", b.Home, d)
@@ -68,25 +78,31 @@ func (p *Policy) Bind(b Binding) (*Bound, error) {
 	for _, d := range b.CGIDirs {
 		out.root.plant(d).anchor(anchorCGI)
 	}
+	for i, n := range b.Nested {
+		at := out.root.plant(n.Dir)
+		at.anchor(anchorNested)
+		at.nested = i + 1
+	}
 	if p.maildir != "" {
 		out.root.plant(b.Home + "/" + p.maildir).anchor(anchorMaildir)
 	}
 	active := make([]bool, len(p.rules))
 	key := make([]byte, len(p.rules))
 	for i, r := range p.rules {
-		rule := &Rule{
-			File: r.file, Name: r.name, Title: r.title, Public: r.public, Secret: r.secret, CGI: r.cgi, web: b.Web,
-		}
-		for j := range r.alts {
-			if !r.alts[j].when.holds(facts) {
-				continue
+		out.rules[i] = r.bind(&b, facts, -1)
+		if r.speaksOf(nameNested) {
+			for n := range b.Nested {
+				if n == len(out.inner) {
+					out.inner = append(out.inner, make([]*Rule, len(p.rules)))
+				}
+				out.inner[n][i] = r.bind(&b, facts, n)
+				if out.rules[i] == nil {
+					out.rules[i] = out.inner[n][i]
+				}
 			}
-			if a, ok := r.alts[j].resolve(&b); ok {
-				rule.alts = append(rule.alts, a)
-			}
 		}
-		if len(rule.alts) > 0 {
-			out.rules[i], active[i], key[i] = rule, true, 1
+		if out.rules[i] != nil {
+			active[i], key[i] = true, 1
 		}
 	}
 	p.mu.Lock()
@@ -100,13 +116,53 @@ func (p *Policy) Bind(b Binding) (*Bound, error) {
 	return out, nil
 }
 
+// bind resolves a rule for an account, in the nested home of that index or in none (-1). It is nil where it does not apply.
+func (r *rule) bind(b *Binding, facts factSet, nested int) *Rule {
+	out := &Rule{File: r.file, Name: r.name, Title: r.title, Public: r.public, Secret: r.secret, CGI: r.cgi, web: b.Web}
+	for j := range r.alts {
+		if !r.alts[j].when.holds(facts) {
+			continue
+		}
+		if a, ok := r.alts[j].resolve(b, nested); ok {
+			out.alts = append(out.alts, a)
+		}
+	}
+	if len(out.alts) == 0 {
+		return nil
+	}
+	return out
+}
+
+// speaksOf reports whether an owner or a group is that word.
+func (r *rule) speaksOf(name string) bool {
+	return slices.ContainsFunc(r.alts, func(a alternative) bool {
+		return slices.Contains(a.owner, name) || slices.Contains(a.group, name)
+	})
+}
+
+// rule is a rule as it is in a nested home, or in none (0).
+func (b *Bound) rule(i, nested int) *Rule {
+	if nested > 0 && nested <= len(b.inner) && b.inner[nested-1][i] != nil {
+		return b.inner[nested-1][i]
+	}
+	return b.rules[i]
+}
+
+func (b *Binding) nestedDirs() []string {
+	dirs := make([]string, len(b.Nested))
+	for i, n := range b.Nested {
+		dirs[i] = n.Dir
+	}
+	return dirs
+}
+
 func hasPrefix(parts, prefix []string) bool {
 	return len(parts) >= len(prefix) && slices.Equal(parts[:len(prefix)], prefix)
 }
 
 // Base is the state at a directory where a walk starts, and the rule for that directory itself.
 func (b *Bound) Base(base string) (State, *Rule) {
-	s, r := b.top, b.self(&b.root)
+	s, r := b.top, b.self(&b.root, 0)
 	for _, c := range splitAbs(base) {
 		s, r = s.Child(c, rightful.KindDir)
 	}
@@ -114,13 +170,13 @@ func (b *Bound) Base(base string) (State, *Rule) {
 }
 
 // self is the rule for a directory that is an anchor.
-func (b *Bound) self(n *node) *Rule {
+func (b *Bound) self(n *node, nested int) *Rule {
 	if n == nil {
 		return nil
 	}
 	for _, an := range n.anchors {
 		if m := b.a.self[an]; len(m) > 0 {
-			return b.rules[m[0].rule]
+			return b.rule(m[0].rule, nested)
 		}
 	}
 	return nil
@@ -135,8 +191,9 @@ type Match struct {
 // Explain lists every rule that matches an absolute path as an entry of the kind, in order: the first decides.
 func (b *Bound) Explain(path string, kind rightful.Kind) []Match {
 	out := []Match{}
-	add := func(rule, pattern int) {
-		m := Match{b.rules[rule], b.pol.rules[rule].patterns[pattern].text}
+	s := b.top
+	add := func(rule, pattern, nested int) {
+		m := Match{b.rule(rule, nested), b.pol.rules[rule].patterns[pattern].text}
 		if !slices.Contains(out, m) {
 			out = append(out, m)
 		}
@@ -147,7 +204,7 @@ func (b *Bound) Explain(path string, kind rightful.Kind) []Match {
 		}
 		for _, an := range n.anchors {
 			for _, m := range b.a.self[an] {
-				add(m.rule, m.pattern)
+				add(m.rule, m.pattern, max(n.nested, s.nested))
 			}
 		}
 	}
@@ -156,7 +213,6 @@ func (b *Bound) Explain(path string, kind rightful.Kind) []Match {
 		addSelf(&b.root)
 		return out
 	}
-	s := b.top
 	for _, c := range parts[:len(parts)-1] {
 		s, _ = s.Child(c, rightful.KindDir)
 	}
@@ -167,7 +223,7 @@ func (b *Bound) Explain(path string, kind rightful.Kind) []Match {
 	for _, id := range s.set.pos {
 		p := &b.a.pos[id]
 		if p.last && p.kinds.has(kind) && (p.comp.deep || p.comp.match(name)) {
-			add(p.rule, p.pattern)
+			add(p.rule, p.pattern, s.nested)
 		}
 	}
 	return out

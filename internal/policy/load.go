@@ -22,6 +22,7 @@ type (
 	fileTOML struct {
 		Version int        `toml:"version"`
 		Panel   string     `toml:"panel"`
+		Base    string     `toml:"base"`
 		Maildir string     `toml:"maildir"`
 		Rule    []ruleTOML `toml:"rule"`
 		Vault   vaultTOML  `toml:"vault"`
@@ -116,8 +117,31 @@ func keyLine(text []byte, key string) int {
 	return 1
 }
 
+// addEmbedded adds the embedded rules of a panel after those of the panel that they build on.
+func (p *Policy) addEmbedded(panel string, text []byte) error {
+	file := panel + ".toml"
+	var head struct {
+		Base string `toml:"base"`
+	}
+	if _, err := toml.Decode(string(text), &head); err != nil {
+		return fmt.Errorf("load policy %q: %w", file, err)
+	}
+	if head.Base != "" {
+		base, err := embedded.ReadFile("rules/" + head.Base + ".toml")
+		if err != nil {
+			return fmt.Errorf("load policy %q: %w", file, err)
+		}
+		if err := p.addEmbedded(head.Base, base); err != nil {
+			return err
+		}
+	}
+	return p.addFor(panel, file, text)
+}
+
 // add compiles one file and appends its rules, unless they are for another panel; they are checked all the same.
-func (p *Policy) add(file string, text []byte) error {
+func (p *Policy) add(file string, text []byte) error { return p.addFor(p.Panel, file, text) }
+
+func (p *Policy) addFor(panel, file string, text []byte) error {
 	fail := func(line int, format string, args ...any) error {
 		return fmt.Errorf("load policy %q: "+format, append([]any{file + ":" + strconv.Itoa(line)}, args...)...)
 	}
@@ -142,6 +166,9 @@ func (p *Policy) add(file string, text []byte) error {
 	}
 	if f.Panel == "" {
 		return fail(1, "no panel")
+	}
+	if _, err := embedded.ReadFile("rules/" + file); f.Base != "" && err != nil {
+		return fail(keyLine(text, "base"), "base is for the embedded rules: others come on top of them anyhow")
 	}
 	maildir := p.maildir
 	if f.Maildir != "" {
@@ -181,7 +208,7 @@ func (p *Policy) add(file string, text []byte) error {
 			}
 		}
 	}
-	if f.Panel != "*" && f.Panel != p.Panel {
+	if f.Panel != "*" && f.Panel != panel {
 		return nil
 	}
 	p.maildir = maildir
@@ -330,6 +357,8 @@ const (
 	nameWeb  = "web"
 	nameRoot = "root"
 	nameAny  = "any"
+	// nameNested is who owns the nested home that the entry lies in.
+	nameNested = "nested"
 )
 
 func checkName(n string, listed bool) error {

@@ -243,6 +243,7 @@ func (t *table) find(name string) int32 {
 type node struct {
 	kids    map[string]*node
 	anchors []anchor // by rank, each once
+	nested  int      // the place of a nested home in the binding, from 1; 0 for any other directory
 }
 
 // plant adds the nodes of an absolute path and returns the last.
@@ -279,6 +280,8 @@ type State struct {
 	b    *Bound
 	set  *posSet
 	node *node
+	// nested is the nested home that the walk is in, as in node.
+	nested int
 }
 
 // Child goes one step down. It returns the state below, which is zero for anything but a directory, and the rule that
@@ -295,11 +298,15 @@ func (s State) Child(name string, kind rightful.Kind) (State, *Rule) {
 	if s.node != nil {
 		next = s.node.kids[name]
 	}
-	rule := s.b.self(next)
+	nested := s.nested
+	if next != nil && next.nested > 0 {
+		nested = next.nested
+	}
+	rule := s.b.self(next, nested)
 	if rule == nil {
 		rule = s.end(name, kind)
 	}
-	return State{s.b, s.b.a.step(s.set, name, next), next}, rule
+	return State{s.b, s.b.a.step(s.set, name, next), next, nested}, rule
 }
 
 // ChildBytes is [State.Child] for a name as a walk holds it. The bytes are not kept.
@@ -316,5 +323,5 @@ func (s State) end(name string, kind rightful.Kind) *Rule {
 	if i == none {
 		return nil
 	}
-	return s.b.rules[s.b.a.pos[s.set.pos[i]].rule]
+	return s.b.rule(s.b.a.pos[s.set.pos[i]].rule, s.nested)
 }

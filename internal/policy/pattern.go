@@ -14,11 +14,12 @@ const (
 	anchorCGI
 	anchorMaildir
 	anchorParent
+	anchorNested
 	anchorHome
 	anchors
 )
 
-var anchorNames = [anchors]string{"docroot", "cgi", "maildir", "docroot-parent", "home"}
+var anchorNames = [anchors]string{"docroot", "cgi", "maildir", "docroot-parent", "nested", "home"}
 
 // pattern is a path as a rule writes it.
 type pattern struct {

@@ -7,10 +7,12 @@
 // # Which rule decides
 //
 // A pattern starts at an anchor: {home} (the default), {docroot}, {docroot-parent} (each directory between the home and
-// a document root, and nothing in it), {maildir} or {cgi}. The anchor nearest to the entry wins: a rule of the innermost
+// a document root, and nothing in it), {nested} (a home of another uid inside the account's: a mailbox or web user of its
+// own, whose owner and group the word "nested" stands for), {maildir} or {cgi}. The anchor nearest to the entry wins: a rule of the innermost
 // document root beats a rule of an enclosing one and every rule of the home, in whatever file it stands. Anchors on the
-// very same directory rank {docroot}, {cgi}, {maildir}, {docroot-parent}, {home}. At one anchor the later rule wins:
-// later in its file, and the operator's files, in name order, after the embedded one. A rule without an alternative
+// very same directory rank {docroot}, {cgi}, {maildir}, {docroot-parent}, {nested}, {home}. At one anchor the later rule
+// wins: later in its file, a file after the one that it builds on (base = "plain"), and the operator's files, in name
+// order, after the embedded ones. A rule without an alternative
 // whose `when` holds for the account, or whose owners and groups do not exist on the server, is as if it were not
 // written. A path that no rule matches is nobody's business: the rule is nil.
 //
@@ -67,8 +69,9 @@ type Facts map[string]bool
 //	suphp            suPHP's checks apply: no group-writable script or directory
 //	dso              PHP runs inside the web server under its user: mod_php
 //	nginx            nginx alone serves the account's sites: nobody reads .htaccess
+//	access-group     DirectAdmin's secure_access_group is set; rules call the group that it names "access"
 //	docroot-in-home  computed by [Policy.Bind]: a document root lies below the home, or is the home
-var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", factDocRootInHome}
+var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", "access-group", factDocRootInHome}
 
 const factDocRootInHome = "docroot-in-home"
 
@@ -128,7 +131,7 @@ func Load(panel string, overrides fs.FS) (*Policy, error) {
 	if err := p.add(vaultFile, every); err != nil {
 		return nil, err
 	}
-	if err := p.add(panel+".toml", text); err != nil {
+	if err := p.addEmbedded(panel, text); err != nil {
 		return nil, err
 	}
 	if overrides == nil {

@@ -28,7 +28,8 @@ type Pool struct {
 	Line        int
 }
 
-// fpmGlobs are the usual places of pool files: Debian, EasyApache 4, Red Hat, Remi's collections, built from source.
+// fpmGlobs are the usual places of pool files: Debian, EasyApache 4, Red Hat, Remi's collections, built from source,
+// DirectAdmin, Plesk.
 var fpmGlobs = [...]string{
 	"/etc/php/*/fpm/pool.d/*.conf",
 	"/opt/cpanel/ea-php*/root/etc/php-fpm.d/*.conf",
@@ -36,6 +37,9 @@ var fpmGlobs = [...]string{
 	"/etc/opt/remi/php*/php-fpm.d/*.conf",
 	"/opt/remi/php*/root/etc/php-fpm.d/*.conf",
 	"/usr/local/etc/php-fpm.d/*.conf",
+	"/usr/local/php*/etc/php-fpm.d/*.conf",
+	"/usr/local/directadmin/data/users/*/php/php-fpm*.conf",
+	"/opt/plesk/php/*/etc/php-fpm.d/*.conf",
 }
 
 // ReadPools reads every pool file in the usual places, in order of paths within each place.

@@ -1,0 +1,164 @@
+package panel
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rightful"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden holds what `accounts --json` says of a server against a file, issues included.
+func golden(t *testing.T, name string, s *Server) {
+	t.Helper()
+	var out strings.Builder
+	for _, a := range s.Accounts {
+		line, err := json.Marshal(struct {
+			rightful.Account
+			Known string `json:"known"`
+		}{a.Account, a.Known})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%s\n", line)
+	}
+	for _, i := range s.Issues {
+		line, err := json.Marshal(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%s\n", line)
+	}
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, name, strings.Split(out.String(), "\n"), strings.Split(string(text), "\n"))
+}
+
+// people are the users of every panel's fixture: bob is a prefix of bobby, carol has no panel account.
+func people(home string, more ...string) files {
+	passwd := "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
+	group := "root:x:0:\nmail:x:8:\nwww-data:x:33:\nnogroup:x:65534:\n"
+	for i, n := range []string{"alice", "bob", "bobby", "carol"} {
+		passwd += fmt.Sprintf("%s:x:%d:%d::%s:/bin/bash\n", n, 2001+i, 2001+i, strings.ReplaceAll(home, "U", n))
+		group += fmt.Sprintf("%s:x:%d:\n", n, 2001+i)
+	}
+	return files{
+		"etc/passwd": passwd + strings.Join(more, ""), "etc/group": group, "etc/nsswitch.conf": "passwd: files\n",
+		"etc/apache2/apache2.conf": "User www-data\nGroup www-data\nListen 80\nListen 443\nIncludeOptional sites-enabled/*.conf\n",
+	}
+}
+
+// join makes one server of several sets of files, later ones first.
+func join(sets ...files) files {
+	all := files{}
+	for _, fs := range sets {
+		for k, v := range fs {
+			all[k] = v
+		}
+	}
+	return all
+}
+
+func directAdminFiles() files {
+	const users = "usr/local/directadmin/data/users/"
+	return join(people("/home/U"), files{
+		"etc/virtual/domainowners":                                  "\ufeffa.example: alice\r\naa.example: bob\r\nbobby.example: bobby\r\nshared.example: alice\r\nold.example: gone",
+		"etc/virtual/a.example/passwd":                              "info:$6$x\r\nsales:$6$y",
+		"usr/local/directadmin/conf/directadmin.conf":               "port=2222\nsecure_access_group=sites\n",
+		"usr/local/directadmin/custombuild/options.conf":            "php1_mode=php-fpm\n",
+		users + "alice/user.conf":                                   "\ufeffusername=alice\r\ndomain=a.example\r\nsuspended=no\r\nusername=bob",
+		users + "alice/domains.list":                                "a.example\r\nxn--bcher-kva.example\r\nshared.example",
+		users + "alice/domains/a.example.conf":                      "domain=a.example\nactive=yes\nphp1_select=1\n",
+		users + "alice/domains/a.example.pointers":                  "old-a.example=alias\nmoved.example=pointer\n",
+		users + "alice/domains/a.example.subdomains":                "blog\nshop\n",
+		users + "alice/domains/xn--bcher-kva.example.conf":          "domain=xn--bcher-kva.example\n",
+		users + "alice/domains/shared.example.conf":                 "domain=shared.example\n",
+		users + "bob/user.conf":                                     "username=bob\ndomain=aa.example\nsuspended=yes\n",
+		users + "bob/domains.list":                                  "aa.example\nshared.example\n",
+		users + "bob/domains/aa.example.conf":                       "domain=aa.example\n",
+		users + "bobby/user.conf":                                   "username=bobby\ndomain=bobby.example\n",
+		users + "bobby/domains.list":                                "bobby.example\n",
+		users + "bobby/domains/bobby.example.conf":                  "domain=bobby.example\n",
+		users + "gone/user.conf":                                    "username=gone\ndomain=old.example\n",
+		users + "half/":                                             "",
+		"home/alice/domains/a.example/private_html":                 "-> ./public_html",
+		"home/alice/domains/a.example/public_html/":                 "",
+		"home/bobby/domains/bobby.example/private_html/":            "",
+		"etc/apache2/sites-enabled/da.conf":                         "Include /usr/local/directadmin/data/users/*/httpd.conf\n",
+		users + "alice/httpd.conf":                                  daHost("a.example", "/home/alice/domains/a.example/public_html", "alice", 80) + daHost("a.example", "/home/alice/domains/a.example/private_html", "alice", 443) + daHost("shop.a.example", "/home/alice/my shop", "alice", 80),
+		users + "bobby/httpd.conf":                                  daHost("bobby.example", "/home/bobby/domains/bobby.example/public_html", "bobby", 80) + daHost("bobby.example", "/home/bobby/domains/bobby.example/private_html", "bobby", 443),
+		"usr/local/directadmin/data/users/alice/php/php-fpm82.conf": "[alice]\nuser = alice\ngroup = alice\nlisten = /usr/local/php82/sockets/alice.sock\n",
+		"etc/group": people("")["etc/group"] + "sites:x:900:www-data\n",
+	})
+}
+
+func daHost(name, root, user string, port int) string {
+	php := ""
+	if user == "alice" {
+		php = "<FilesMatch \"\\.php$\">\nSetHandler \"proxy:unix:/usr/local/php82/sockets/alice.sock|fcgi://localhost\"\n</FilesMatch>\n"
+	}
+	return fmt.Sprintf("<VirtualHost *:%d>\nServerName www.%s\nServerAlias www.%[2]s %[2]s\nDocumentRoot \"%s\"\nSuexecUserGroup %s %[4]s\n%s</VirtualHost>\n", port, name, root, user, php)
+}
+
+func TestDirectAdminAccountsAreThoseWithTheirFilesAndAUser(t *testing.T) {
+	s := read(t, server(t, directAdminFiles()))
+	want(t, "panels", s.Panels, []string{"directadmin"})
+	want(t, "facts", s.Facts["access-group"], true)
+	gid, _ := s.GroupID("access")
+	want(t, "access is the group that the panel names", gid, uint32(900))
+	golden(t, "directadmin", s)
+}
+
+// FuzzLists feeds one text to every reader of lists and settings.
+func FuzzLists(f *testing.F) {
+	f.Add("a=b\r\n\ufeffa: b\n\n= \n#x\na b c")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, w := range words(text) {
+			if w == "" || strings.ContainsAny(w, " \t\r\n") {
+				t.Errorf("word %q", w)
+			}
+		}
+		for k := range keyed(text, ":") {
+			if k == "" || strings.Contains(k, ":") {
+				t.Errorf("key %q", k)
+			}
+		}
+		keyValues(text)
+	})
+}
+
+func TestTwoPanelsThatContradictEachOtherAboutAnAccountAreNotBelieved(t *testing.T) {
+	fs := join(directAdminFiles(), files{
+		"etc/trueuserdomains":     "aa.example: bob\nbobby.example: bobby\n",
+		"etc/userdatadomains":     "aa.example: bob==root==main==aa.example==/home/bob/public_html==192.0.2.10:80======0==\n",
+		"var/cpanel/users/bob":    "USER=bob\nDNS=aa.example\n",
+		"var/cpanel/users/bobby":  "USER=bobby\nDNS=bobby.example\n",
+		"etc/cpanel/ea4/php.conf": "---\ndefault: ea-php82\nea-php82: suphp\n",
+	})
+	s := read(t, server(t, fs))
+	want(t, "panels", s.Panels, []string{"cpanel", "directadmin"})
+	want(t, "accounts", names(s), []string{"alice"})
+	var got []string
+	for _, i := range s.Issues {
+		if i.Problem == TwoPanels {
+			got = append(got, fmt.Sprintf("%s %s %v", i.File, i.Account, i.Fatal))
+		}
+	}
+	want(t, "contradictions", got, []string{
+		"/usr/local/directadmin/data/users/bob/user.conf bob true", "/usr/local/directadmin/data/users/bobby/user.conf bobby true",
+	})
+}

@@ -19,10 +19,7 @@ const (
 	daVirtual = "/etc/virtual"
 )
 
-func detectDirectAdmin(s *tree.Server) bool {
-	_, err := s.Stat(daUsers)
-	return err == nil
-}
+func detectDirectAdmin(s *tree.Server) bool { return stands(s, daUsers) }
 
 // directAdmin is what all accounts share.
 type directAdmin struct {

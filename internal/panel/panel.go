@@ -147,6 +147,9 @@ type kind struct {
 var kinds = [...]kind{
 	{"cpanel", detectCPanel, readCPanel},
 	{"directadmin", detectDirectAdmin, readDirectAdmin},
+	{"hestia", detectHestia, readHestia},
+	{"vesta", detectVesta, readVesta},
+	{"myvesta", detectMyVesta, readMyVesta},
 }
 
 // Read finds out who lives on the server. It fails only where there is no passwd file; anything else that is wrong is
@@ -206,10 +209,7 @@ func (r *reader) read(file string, limit int64, must bool) (string, bool) {
 }
 
 // exists reports whether there is anything at a path.
-func (r *reader) exists(name string) bool {
-	_, err := r.s.Stat(name)
-	return err == nil
-}
+func (r *reader) exists(name string) bool { return stands(r.s, name) }
 
 // A claim is an account as a panel names it, before it is held against the others.
 type claim struct {

@@ -162,3 +162,56 @@ func TestTwoPanelsThatContradictEachOtherAboutAnAccountAreNotBelieved(t *testing
 		"/usr/local/directadmin/data/users/bob/user.conf bob true", "/usr/local/directadmin/data/users/bobby/user.conf bobby true",
 	})
 }
+
+func vestaFiles(dir, conf string) files {
+	users := dir + "/data/users/"
+	return join(people("/home/U"), files{
+		dir + "/conf/" + conf:     "WEB_SYSTEM='apache2'\nWEB_BACKEND='php-fpm'\nDOMAINDIR_WRITABLE='yes'\n",
+		"etc/ssh/sshd_config":     "Match User root\nMatch User sftp_dummy99,bob\n\tChrootDirectory /home/%u\n",
+		users + "alice/user.conf": "\ufeffNAME='Alice'\r\nSUSPENDED='no'\r\nSUSPENDED='yes'\r\nPACKAGE='default'",
+		users + "alice/web.conf": "DOMAIN='a.example' IP='192.0.2.10' IP6='' CUSTOM_DOCROOT='' ALIAS='www.a.example,old-a.example' TPL='default' SSL='no' BACKEND='PHP-8_2' SUSPENDED='no'\r\n" +
+			"DOMAIN='xn--bcher-kva.example' CUSTOM_DOCROOT='/home/alice/web/a.example/public_html/my shop/' ALIAS='' SUSPENDED='no'\r\n" +
+			"DOMAIN='a.example' CUSTOM_DOCROOT='/home/alice/x' ALIAS=''\n" +
+			"IP='192.0.2.10'\n" +
+			"DOMAIN='both.example' CUSTOM_DOCROOT='/home/bob/web/aa.example/public_html' ALIAS=''",
+		users + "alice/mail.conf":           "DOMAIN='a.example' ANTIVIRUS='yes'\n",
+		users + "alice/mail/a.example.conf": "ACCOUNT='info' ALIAS='' MD5='{x}'\nACCOUNT='sales' ALIAS=''",
+		users + "bob/user.conf":             "NAME='Bob'\nSUSPENDED='yes'\n",
+		users + "bob/web.conf":              "DOMAIN='aa.example' CUSTOM_DOCROOT='' ALIAS='' SUSPENDED='yes'\n",
+		users + "bobby/user.conf":           "NAME='Bobby'\nSUSPENDED='no'\n",
+		users + "gone/user.conf":            "NAME='Gone'\n",
+		users + "half/":                     "",
+		"etc/apache2/sites-enabled/a.conf":  "<VirtualHost *:80>\nServerName a.example\nServerAlias www.a.example old-a.example\nDocumentRoot /home/alice/web/a.example/public_html\n<FilesMatch \\.php$>\nSetHandler \"proxy:unix:/run/php/a.sock|fcgi://localhost\"\n</FilesMatch>\n</VirtualHost>\n<VirtualHost *:443>\nSSLEngine on\nServerName a.example\nDocumentRoot /home/alice/web/a.example/public_shtml\n</VirtualHost>\n",
+		"etc/php/8.2/fpm/pool.d/a.conf":     "[a.example]\nuser = alice\ngroup = alice\nlisten = /run/php/a.sock\n",
+	})
+}
+
+func TestHestiaVestaAndMyVestaAreReadAlike(t *testing.T) {
+	for _, c := range []struct{ panel, dir, conf string }{
+		{"hestia", "usr/local/hestia", "hestia.conf"}, {"vesta", "usr/local/vesta", "vesta.conf"}, {"myvesta", "usr/local/vesta", "vesta.conf"},
+	} {
+		t.Run(c.panel, func(t *testing.T) {
+			fs := vestaFiles(c.dir, c.conf)
+			if c.panel == "myvesta" {
+				fs["usr/local/vesta/bin/v-fix-website-permissions"] = ""
+			}
+			s := read(t, server(t, fs))
+			want(t, "panels", s.Panels, []string{c.panel})
+			want(t, "facts", s.Facts, map[string]bool{"domaindir-writable": true})
+			want(t, "bob's facts", account(t, s, "bob").Facts, map[string]bool{"sftp-jail": true})
+			want(t, "bobby's facts", account(t, s, "bobby").Facts, map[string]bool(nil))
+			golden(t, c.panel, s)
+		})
+	}
+}
+
+func FuzzQuoted(f *testing.F) {
+	f.Add("\ufeffA='b' C='' D='x y'\r\nE='='")
+	f.Fuzz(func(t *testing.T, text string) {
+		for k, v := range quoted(text) {
+			if k == "" || strings.ContainsAny(k, " \n") || strings.Contains(v, "'") {
+				t.Errorf("%q=%q", k, v)
+			}
+		}
+	})
+}

@@ -72,7 +72,9 @@ func (p *Policy) Bind(b Binding) (*Bound, error) {
 		}
 		facts |= Facts{factDocRootInHome: true}.set()
 		for n := len(home) + 1; n < len(parts); n++ {
-			out.root.plant("/" + strings.Join(parts[:n], "/")).anchor(anchorParent)
+			if !p.lays(parts[len(home):n]) {
+				out.root.plant("/" + strings.Join(parts[:n], "/")).anchor(anchorParent)
+			}
 		}
 	}
 	for _, d := range b.CGIDirs {
@@ -114,6 +116,21 @@ func (p *Policy) Bind(b Binding) (*Bound, error) {
 	p.mu.Unlock()
 	out.top = State{b: out, set: out.a.step(out.a.empty, "", &out.root), node: &out.root}
 	return out, nil
+}
+
+// lays reports whether a directory below the home is one of the panel's layout.
+func (p *Policy) lays(parts []string) bool {
+	return slices.ContainsFunc(p.layout, func(pt pattern) bool {
+		if len(pt.comps) != len(parts) {
+			return false
+		}
+		for i := range parts {
+			if !pt.comps[i].match(parts[i]) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // bind resolves a rule for an account, in the nested home of that index or in none (-1). It is nil where it does not apply.

@@ -24,6 +24,7 @@ type (
 		Panel   string     `toml:"panel"`
 		Base    string     `toml:"base"`
 		Maildir string     `toml:"maildir"`
+		Layout  []string   `toml:"layout"`
 		Rule    []ruleTOML `toml:"rule"`
 		Vault   vaultTOML  `toml:"vault"`
 	}
@@ -179,6 +180,17 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 		}
 		maildir = f.Maildir
 	}
+	layout := p.layout
+	for _, s := range f.Layout {
+		pt, err := parsePattern(s)
+		if err == nil && (pt.anchor != anchorHome || len(pt.comps) == 0 || slices.ContainsFunc(pt.comps, func(c comp) bool { return c.deep })) {
+			err = errors.New("is not a path below the home, component by component")
+		}
+		if err != nil {
+			return fail(keyLine(text, "layout"), "layout %q: %v", s, err)
+		}
+		layout = append(layout, pt)
+	}
 	lines := ruleLines(text)
 	rules := make([]*rule, 0, len(f.Rule))
 	for i := range f.Rule {
@@ -211,7 +223,7 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 	if f.Panel != "*" && f.Panel != panel {
 		return nil
 	}
-	p.maildir = maildir
+	p.maildir, p.layout = maildir, layout
 	p.rules = append(p.rules, rules...)
 	if err := p.vault.add(file, &f.Vault, maildir); err != nil {
 		return fail(keyLine(text, "vault"), "vault: %w", err)

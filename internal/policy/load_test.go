@@ -137,8 +137,10 @@ func FuzzLoad(f *testing.F) {
 			f.Fatal(err)
 		}
 		// One rule each: minimising a whole file takes a fuzzer longer than it looks for new ones.
-		at := strings.Index(string(text), "[[rule]]")
-		f.Add("version = 1\npanel = \"*\"\n" + string(text[at:at+strings.Index(string(text[at+1:]), "[[rule]]")]))
+		if _, rules, ok := strings.Cut(string(text), "[[rule]]"); ok {
+			first, _, _ := strings.Cut(rules, "[[rule]]")
+			f.Add("version = 1\npanel = \"*\"\n[[rule]]" + first)
+		}
 	}
 	f.Add("version = 1\npanel = \"*\"\n[[rule]]\nname=\"a\"\npath=[\"{docroot}/**/*.{a,b}\"]\nkind=\"file\"\naccept=[{owner=[\"user\",\"#5\"],acl=\"!*:w\",when=\"!itk||dso\"}]\n")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -131,3 +131,73 @@ func TestDirectAdminAgreesWithItsOwnSetPermissions(t *testing.T) {
 	shut.accidents = append(slices.Clone(c.accidents), [2]string{"d alice:alice 0750 domains/a.example/public_html", "alice:access 0750"})
 	t.Run("secure_access_group", func(t *testing.T) { shut.run(t, "suexec", "access-group") })
 }
+
+func TestHestiaIsRightAsAddedAndAsRebuilt(t *testing.T) {
+	c := panelCase{
+		web: rightful.Identity{UID: 33, GIDs: []uint32{33}},
+		groups: map[string]uint32{
+			"www-data": 33, "bind": 115, "Debian-exim": 116, "dovecot": 117,
+		},
+		docroots: []string{"web/a.example/public_html", "web/b.example/public_html/app/public"},
+		healthy: []string{
+			"d alice:alice 0711 .", "d alice:alice 0755 .", "d alice:alice 0755 user::rwx,user:20001:r-x,group::r-x,group:1002:---,mask::r-x,other::r-x .",
+			"d root:root 0755 conf", "d root:root 0751 conf/web", "d root:root 0751 conf/web/a.example", "f root:alice 0640 conf/web/a.example/apache2.conf",
+			"d root:bind 0771 conf/dns", "d bind:bind 0771 conf/dns", "d root:root 0755 conf/mail", "d Debian-exim:mail 0771 conf/mail/a.example",
+			"f Debian-exim:mail 0660 conf/mail/a.example/aliases", "f dovecot:mail 0660 conf/mail/a.example/passwd", "l root:root 0777 conf/web/a.example/nginx.ssl.conf",
+			"d root:alice 0751 web", "d alice:alice 0551 web/a.example", "d alice:www-data 0755 web/a.example/public_html",
+			"d alice:alice 0751 web/a.example/private", "d alice:alice 0751 web/a.example/document_errors", "d alice:alice 0551 web/a.example/stats",
+			"d alice:alice 0551 web/a.example/logs", "l root:root 0777 web/a.example/logs/a.example.log", "d alice:alice 0700 tmp",
+			"d alice:alice 0751 mail", "d root:root 0751 mail", "d alice:mail 0770 mail/a.example", "d alice:mail 0700 mail/a.example/info",
+			"d alice:mail 0700 mail/a.example/info/cur", "f alice:mail 0600 mail/a.example/info/cur/1", "d alice:alice 0755 web/a.example/public_html/img",
+			"f alice:alice 0644 web/a.example/public_html/a.css", "f alice:alice 0600 web/a.example/public_html/wp-config.php",
+			"d alice:www-data 0755 web/b.example/public_html", "d alice:alice 0755 web/b.example/public_html/app",
+		},
+		// v-rebuild-user, v-rebuild-web-domains, v-rebuild-mail-domains.
+		remade: []string{
+			"d root:root 0751 conf/mail", "d alice:alice 0751 web/a.example", "d alice:www-data 0751 web/a.example/public_html", "d alice:alice 0771 tmp",
+			"d alice:alice 0751 web/a.example/stats", "d alice:alice 0751 web/a.example/logs", "d root:alice 0751 web", "d alice:mail 0770 mail/a.example",
+		},
+		accidents: [][2]string{
+			// chown -R alice:alice /home/alice: what only root may write is the customer's.
+			{"d alice:alice 0751 web", "root:alice 0751"},
+			{"d alice:alice 0751 conf/web", "root:alice 0751"},
+			{"f alice:alice 0640 conf/web/a.example/apache2.conf", "root:alice 0640"},
+			{"d alice:alice 0770 mail/a.example", "alice:mail 0770"},
+			{"d alice:alice 0700 mail/a.example/info", "alice:mail 0700"},
+			// A document root that lost its group, and is closed to others.
+			{"d alice:alice 0750 web/a.example/public_html", "alice:www-data 0750"},
+			// The skeleton's chmod: directories got 0644.
+			{"d alice:alice 0644 web/a.example", "alice:alice 0555"},
+		},
+	}
+	for _, panel := range []string{"hestia", "vesta", "myvesta"} {
+		c := c
+		c.panel = panel
+		t.Run(panel, func(t *testing.T) { c.run(t) })
+		t.Run(panel+" jailed", func(t *testing.T) {
+			c := c
+			c.healthy = append(slices.Clone(c.healthy), "d root:root 0751 .", "d root:root 0755 .")
+			c.run(t, "sftp-jail")
+		})
+		t.Run(panel+" home given to root", func(t *testing.T) {
+			c := c
+			c.accidents = [][2]string{{"d root:root 0755 .", "alice:alice 0755"}}
+			c.run(t)
+		})
+		t.Run(panel+" DOMAINDIR_WRITABLE", func(t *testing.T) {
+			c := c
+			c.healthy = []string{"d alice:alice 0751 web/a.example"}
+			c.remade = c.healthy
+			c.accidents = [][2]string{{"d alice:alice 0551 web/a.example", "alice:alice 0751"}}
+			c.run(t, "domaindir-writable")
+		})
+	}
+	// v-fix-website-permissions on a website whose scripts were 0644, and one whose index.php root made.
+	c.panel = "myvesta"
+	c.healthy = []string{"d alice:alice 0755 web/a.example/public_html/x", "f alice:alice 0600 web/a.example/public_html/x/index.php", "f alice:alice 0644 web/a.example/public_html/x/a.css"}
+	c.accidents = [][2]string{
+		{"f root:root 0644 web/a.example/public_html/index.php", "alice:alice 0644"},
+		{"f alice:alice 0644 web/a.example/public_html/x.cgi", "alice:alice 0744"}, // the fixer took the exec bit
+	}
+	t.Run("v-fix-website-permissions", func(t *testing.T) { c.run(t, "suexec") })
+}

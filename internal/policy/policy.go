@@ -8,7 +8,8 @@
 //
 // A pattern starts at an anchor: {home} (the default), {docroot}, {docroot-parent} (each directory between the home and
 // a document root, and nothing in it), {nested} (a home of another uid inside the account's: a mailbox or web user of its
-// own, whose owner and group the word "nested" stands for), {maildir} or {cgi}. The anchor nearest to the entry wins: a rule of the innermost
+// own, whose owner and group the word "nested" stands for), {maildir} or {cgi}. Directories that a file's layout names
+// are no {docroot-parent}: they are ruled by their paths. The anchor nearest to the entry wins: a rule of the innermost
 // document root beats a rule of an enclosing one and every rule of the home, in whatever file it stands. Anchors on the
 // very same directory rank {docroot}, {cgi}, {maildir}, {docroot-parent}, {nested}, {home}. At one anchor the later rule
 // wins: later in its file, a file after the one that it builds on (base = "plain"), and the operator's files, in name
@@ -70,8 +71,9 @@ type Facts map[string]bool
 //	dso              PHP runs inside the web server under its user: mod_php
 //	nginx            nginx alone serves the account's sites: nobody reads .htaccess
 //	access-group     DirectAdmin's secure_access_group is set; rules call the group that it names "access"
+//	domaindir-writable, sftp-jail  HestiaCP's DOMAINDIR_WRITABLE, and that the account is in an SFTP jail
 //	docroot-in-home  computed by [Policy.Bind]: a document root lies below the home, or is the home
-var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", "access-group", factDocRootInHome}
+var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", "access-group", "domaindir-writable", "sftp-jail", factDocRootInHome}
 
 const factDocRootInHome = "docroot-in-home"
 
@@ -95,8 +97,10 @@ func Panels() []string {
 type Policy struct {
 	Panel   string
 	maildir string // relative to the home, "" where the panel has none
-	rules   []*rule
-	vault   Vault
+	// layout are the panel's own directories on the way to a document root, which no {docroot-parent} is.
+	layout []pattern
+	rules  []*rule
+	vault  Vault
 
 	mu       sync.Mutex
 	automata map[string]*automaton // by the set of rules that apply

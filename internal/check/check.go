@@ -279,10 +279,11 @@ func facts(w *panel.Server, a *panel.Account) policy.Facts {
 	for k, v := range a.Facts {
 		f[k] = v
 	}
-	dso, cgi, suexec := false, false, false
+	dso, cgi, suexec, inGroup := false, false, false, len(a.Sites) > 0
 	f["nginx"] = len(a.Sites) > 0
 	for _, s := range a.Sites {
 		f["nginx"] = f["nginx"] && s.Server == "nginx"
+		inGroup = inGroup && s.Web.Has(a.GID)
 		switch s.PHP.Handler {
 		case "dso":
 			dso = true
@@ -295,6 +296,9 @@ func facts(w *panel.Server, a *panel.Account) policy.Facts {
 		}
 	}
 	f["dso"] = dso
+	if inGroup {
+		f["web-in-group"] = true
+	}
 	if cgi {
 		f["suexec"] = suexec
 	}

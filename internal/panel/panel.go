@@ -150,6 +150,7 @@ var kinds = [...]kind{
 	{"hestia", detectHestia, readHestia},
 	{"vesta", detectVesta, readVesta},
 	{"myvesta", detectMyVesta, readMyVesta},
+	{"virtualmin", detectVirtualmin, readVirtualmin},
 }
 
 // Read finds out who lives on the server. It fails only where there is no passwd file; anything else that is wrong is

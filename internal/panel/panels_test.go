@@ -215,3 +215,37 @@ func FuzzQuoted(f *testing.F) {
 		}
 	})
 }
+
+func virtualminFiles() files {
+	const vs = "etc/webmin/virtual-server/domains/"
+	people := people("/home/U",
+		"info.alice:x:2101:2001::/home/alice/homes/info:/bin/false\n", "bob.alice:x:2102:2001::/home/alice/homes/bob:/bin/false\n",
+		"sub@alice:x:2104:2001::/home/alice/domains/sub.a.example/homes/sub:/bin/false\n", "stray:x:2105:2001::/home/alice2/homes/stray:/bin/false\n",
+		"ftp.alice:x:2001:2001::/home/alice/public_html:/bin/false\n", "site.alice:x:2106:2001::/home/alice/public_html/up:/bin/false\n",
+	)
+	return join(people, files{
+		"etc/postfix/virtual": "# x\n@a.example alice\ninfo@a.example info.alice\nbob@a.example bob.alice\nSub@sub.a.example sub-alice\nalias@a.example info.alice, bob.alice\n",
+		vs + "101":            "\ufeffdom=a.example\r\nuser=alice\r\nuid=2001\r\ngroup=alice\r\nhome=/home/alice\r\npublic_html_path=/home/alice/public_html\r\nunix=1\r\nweb=1\r\nphp_mode=fpm\r\ndom=aa.example\r\nparent=\r\nalias=",
+		vs + "102":            "dom=sub.a.example\nuser=alice\nparent=101\nhome=/home/alice/domains/sub.a.example\npublic_html_path=/home/alice/domains/sub.a.example/my html\nweb=1\nunix=0\nphp_mode=fcgid\n",
+		vs + "103":            "dom=xn--bcher-kva.example\nalias=101\nuser=alice\nweb=1\n",
+		vs + "104":            "dom=blog.a.example\nsubdom=101\nparent=101\nuser=alice\nhome=/home/alice\npublic_html_path=/home/alice/public_html/blog\nweb=1\n",
+		vs + "105":            "dom=aa.example\nuser=bob\nhome=/home/bob\nunix=1\nweb=1\ndisabled=unix,web\n",
+		vs + "106":            "dom=bobby.example\nuser=bobby\nhome=/home/bobby\nunix=1\nweb=0\n",
+		vs + "107":            "dom=gone.example\nuser=gone\nhome=/home/gone\nunix=1\nweb=1\n",
+		vs + "108":            "dom=lost.example\nuser=alice\nparent=999\nhome=/home/alice/domains/lost\nweb=1\n",
+		vs + "109":            "dom=lostalias.example\nalias=998\n",
+		vs + "110":            "user=alice\n",
+		vs + "111":            "dom=moved.example\nuser=carol\nhome=/home/elsewhere\nunix=1\nweb=1\n",
+		vs + "112":            "dom=a.example\nuser=bobby\nparent=106\nhome=/home/bobby/domains/a\nweb=1\n",
+		vs + "101.rpmsave":    "dom=x\nuser=alice\nunix=1\n",
+	})
+}
+
+func TestVirtualminServersAreAccountsSitesOrNames(t *testing.T) {
+	s := read(t, server(t, virtualminFiles()))
+	want(t, "panels", s.Panels, []string{"virtualmin"})
+	want(t, "homes of mailboxes", account(t, s, "alice").Nested, []Nested{
+		{"/home/alice/homes/info", 2101, 2001}, {"/home/alice/homes/bob", 2102, 2001}, {"/home/alice/domains/sub.a.example/homes/sub", 2104, 2001},
+	})
+	golden(t, "virtualmin", s)
+}

@@ -201,3 +201,43 @@ func TestHestiaIsRightAsAddedAndAsRebuilt(t *testing.T) {
 	}
 	t.Run("v-fix-website-permissions", func(t *testing.T) { c.run(t, "suexec") })
 }
+
+func TestVirtualminGivesMailboxesBackToTheirOwnUsers(t *testing.T) {
+	c := panelCase{
+		panel: "virtualmin", web: rightful.Identity{UID: 33, GIDs: []uint32{33, alice}},
+		groups:   map[string]uint32{"www-data": 33, "info": 20101, "bobx": 20102, "bobby": 20103, "subinfo": 20104},
+		docroots: []string{"public_html", "domains/sub.a.example/public_html"},
+		nested: []Nested{
+			{"/home/alice/homes/info", 20101, alice}, {"/home/alice/homes/bob", 20102, alice}, {"/home/alice/homes/bobby", 20103, alice},
+			{"/home/alice/domains/sub.a.example/homes/info", 20104, alice},
+		},
+		healthy: []string{
+			"d alice:alice 0750 .", "d alice:alice 0750 public_html", "d alice:alice 0750 cgi-bin", "d alice:alice 0750 logs", "f root:root 0644 logs/access_log",
+			"l root:root 0777 logs/error_log", "d alice:alice 0755 homes", "d info:alice 0700 homes/info", "d info:alice 0755 homes/info/Maildir/cur",
+			"f info:alice 0600 homes/info/Maildir/cur/1", "d bobby:alice 0755 homes/bobby", "d subinfo:alice 0700 domains/sub.a.example/homes/info",
+			"d alice:alice 0755 domains", "d alice:alice 0750 domains/sub.a.example", "d alice:alice 0750 domains/sub.a.example/public_html",
+			"f alice:alice 0700 ssl.key", "f alice:alice 0700 ssl.cert", "d alice:alice 0700 .virtualmin-backup", "d alice:alice 0750 tmp",
+			"d alice:alice 0755 fcgi-bin", "d alice:alice 0755 etc", "f alice:alice 0640 public_html/a.css",
+		},
+		// fix-domain-permissions on the standard directories, and on a server where the modes are 0711 and 0755.
+		remade: []string{"d alice:alice 0711 .", "d alice:alice 0755 public_html", "d alice:alice 0750 public_html"},
+		accidents: [][2]string{
+			// chown -R alice:alice /home/alice, and fix-domain-permissions without --subservers: mailboxes are alice's.
+			{"d alice:alice 0700 homes/info", "info:alice 0700"},
+			{"f alice:alice 0600 homes/info/Maildir/cur/1", "info:alice 0600"},
+			{"d alice:alice 0700 domains/sub.a.example/homes/info", "subinfo:alice 0700"},
+			// It skips homes/bobby because homes/bob is a mailbox: root keeps what it made there.
+			{"f root:root 0644 homes/bobby/Maildir/cur/1", "bobby:alice 0644"},
+			{"f bobx:alice 0600 homes/bobby/Maildir/cur/1", "bobby:alice 0600"},
+			{"d alice:alice 0700 .", "alice:alice 0710"},
+			{"d root:root 0750 public_html", "alice:alice 0750"},
+		},
+	}
+	t.Run("the web server in the group", func(t *testing.T) { c.run(t, "suexec", "web-in-group") })
+	c.web = rightful.Identity{UID: 33, GIDs: []uint32{33}}
+	c.healthy, c.remade = nil, c.remade[:2]
+	c.accidents = [][2]string{
+		{"d alice:alice 0750 .", "alice:alice 0751"}, {"d alice:alice 0700 .", "alice:alice 0711"}, {"d alice:alice 0750 public_html", "alice:www-data 0750"},
+	}
+	t.Run("the web server not in the group", func(t *testing.T) { c.run(t, "suexec") })
+}

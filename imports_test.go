@@ -61,6 +61,8 @@ var reserved = map[string]struct {
 }{
 	"net/http":                 {[]string{"internal/web", "internal/hostbox"}, "requests go to the local web server only, and one package makes them"},
 	"net":                      {[]string{"internal/web", "internal/panel", "internal/hostbox"}, "nothing leaves the server"},
+	"database/sql":             {[]string{"internal/panel"}, "panels keep accounts in databases, which are only read"},
+	"github.com/go-sql-driver": {[]string{"internal/panel"}, "panels keep accounts in MySQL databases, which are only read"},
 	"os/exec":                  {[]string{"internal/panel", "internal/cli", "internal/hostbox", "internal/tree/treetest", "internal/tools/bench"}, "getent, the guarded command, the box, a test's attackers, what is compared: nothing else runs programs as root"},
 	"unsafe":                   {[]string{"internal/tree", "internal/tree/edit", "internal/policy", "internal/tree/treetest", "internal/tools/bench"}, "system calls that x/sys does not have; names matched without a copy"},
 	"C":                        {nil, "the binary is static"},

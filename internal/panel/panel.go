@@ -28,6 +28,7 @@ import (
 type Options struct {
 	// WebConfig are the main configuration files of the web server; empty means the usual place.
 	WebConfig []string
+	socket    string // of the database server, in place of the usual ones: for tests
 }
 
 // A Server is who lives on a server.
@@ -151,6 +152,8 @@ var kinds = [...]kind{
 	{"vesta", detectVesta, readVesta},
 	{"myvesta", detectMyVesta, readMyVesta},
 	{"virtualmin", detectVirtualmin, readVirtualmin},
+	{"plesk", detectPlesk, readPlesk},
+	{"ispconfig", detectISPConfig, readISPConfig},
 }
 
 // Read finds out who lives on the server. It fails only where there is no passwd file; anything else that is wrong is
@@ -160,7 +163,9 @@ func Read(s *tree.Server, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{s: s, out: &Server{Users: users, Facts: map[string]bool{}, Issues: issues, served: map[string]nginxRef{}, fronts: map[string]nginxFront{}}}
+	r := &reader{s: s, socket: o.socket, out: &Server{
+		Users: users, Facts: map[string]bool{}, Issues: issues, served: map[string]nginxRef{}, fronts: map[string]nginxFront{},
+	}}
 	var claims []claim
 	found := false
 	for _, k := range kinds {
@@ -190,9 +195,11 @@ func Read(s *tree.Server, o Options) (*Server, error) {
 
 // reader holds what the panels share while they read.
 type reader struct {
-	s     *tree.Server
-	out   *Server
-	nginx map[*web.NginxConfig]rightful.Identity // who its workers are
+	s   *tree.Server
+	out *Server
+	// socket is that of the database server, "" for the usual ones.
+	socket string
+	nginx  map[*web.NginxConfig]rightful.Identity // who its workers are
 }
 
 func (r *reader) issue(i Issue) { r.out.Issues = append(r.out.Issues, i) }

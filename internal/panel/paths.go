@@ -52,7 +52,7 @@ var systemTrees = [...]string{
 
 // sharedDirs hold the homes or sites of many and belong to none.
 var sharedDirs = [...]string{
-	"/", "/usr", "/usr/local", "/usr/home", "/usr/local/www", "/var", "/var/www", "/var/www/vhosts", "/var/www/clients",
+	"/", "/usr", "/usr/local", "/usr/home", "/usr/local/www", "/var", "/var/www", "/var/www/vhosts", "/var/www/vhosts/system", "/var/www/clients",
 	"/var/www/html", "/srv", "/srv/www", "/srv/http", "/srv/ftp", "/opt", "/mnt", "/media", "/export", "/export/home",
 	"/data", "/www", "/var/home",
 }

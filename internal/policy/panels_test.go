@@ -241,3 +241,64 @@ func TestVirtualminGivesMailboxesBackToTheirOwnUsers(t *testing.T) {
 	}
 	t.Run("the web server not in the group", func(t *testing.T) { c.run(t, "suexec") })
 }
+
+func TestPleskKeepsTheGroupOfADocumentRootApartFromThatOfItsContents(t *testing.T) {
+	c := panelCase{
+		panel: "plesk", home: "/var/www/vhosts/a.example", web: rightful.Identity{UID: 33, GIDs: []uint32{33, 1004}},
+		groups:   map[string]uint32{"www-data": 33, "psaserv": 1004, "anna": 20301},
+		docroots: []string{"httpdocs", "b.example", "sub.a.example", "app/public"},
+		nested:   []Nested{{"/var/www/vhosts/a.example/web_users/anna", 20301, alice}},
+		healthy: []string{
+			"d alice:psaserv 0755 .", "d alice:psaserv 0710 .", "d alice:psaserv 0750 httpdocs", "d alice:psaserv 0750 b.example", "d alice:psaserv 0750 sub.a.example",
+			"d alice:alice 0755 app", "d alice:alice 0755 httpdocs/cgi-bin", "d alice:psaserv 0755 httpdocs/cgi-bin", "d alice:alice 0755 error_docs",
+			"f alice:alice 0644 error_docs/not_found.html", "d alice:psaserv 0750 anon_ftp", "d alice:root 0700 logs", "l root:root 0777 logs/access_log",
+			"d root:root 0755 bin", "f root:root 0755 bin/bash", "d root:root 0755 dev", "d root:root 0755 etc", "d root:root 0755 tmp", "d root:root 0755 var",
+			"d root:root 01777 var/tmp", "d root:root 0755 web_users", "d anna:psaserv 0750 web_users/anna", "f anna:alice 0644 web_users/anna/index.html",
+			"d root:psaserv 0750 pd", "d alice:root 0700 private", "d root:psaserv 0550 statistics", "d alice:alice 0755 httpdocs/img", "f alice:alice 0644 httpdocs/.htaccess",
+		},
+		// plesk repair fs -y.
+		remade: []string{"d alice:psaserv 0750 httpdocs", "d alice:psaserv 0755 .", "d alice:alice 0755 error_docs"},
+		accidents: [][2]string{
+			// chown -R alice:psacln httpdocs, as guides say.
+			{"d alice:alice 0750 httpdocs", "alice:psaserv 0750"},
+			{"d alice:alice 0710 .", "alice:psaserv 0710"},
+			{"d alice:alice 0750 b.example", "alice:psaserv 0750"},
+			// repair fs does not look below a document root.
+			{"f root:root 0644 httpdocs/.htaccess", "alice:alice 0644"},
+			{"d alice:alice 0750 web_users/anna", "anna:psaserv 0750"},
+			{"f alice:alice 0755 bin/bash", "root:alice 0755"},
+			{"d alice:psaserv 0777 httpdocs", "alice:psaserv 0770"},
+		},
+	}
+	c.run(t)
+}
+
+func TestISPConfigsDirectoriesAreRootsWhereItMakesThemRoots(t *testing.T) {
+	c := panelCase{
+		panel: "ispconfig", home: "/var/www/clients/client3/web7", web: rightful.Identity{UID: 33, GIDs: []uint32{33, alice}},
+		groups:   map[string]uint32{"www-data": 33},
+		docroots: []string{"web", "sub"},
+		healthy: []string{
+			"d root:root 0755 .", "d alice:alice 0711 web", "d alice:alice 0710 sub", "d alice:alice 0710 webdav", "d alice:alice 0710 private",
+			"d alice:alice 0755 cgi-bin", "d alice:alice 0755 web/error", "d alice:alice 0755 web/stats", "d alice:alice 0770 tmp", "d root:root 0755 ssl",
+			"f root:root 0400 ssl/a.example.key", "f root:root 0644 ssl/a.example.crt", "d root:alice 0755 log", "f root:root 0644 log/access.log", "d alice:alice 0755 backup",
+			"d alice:alice 0700 .ssh", "f alice:alice 0751 web/protected/.htaccess", "f alice:alice 0751 web/protected/.htpasswd", "f alice:alice 0644 web/a.css",
+		},
+		remade: []string{"d root:root 0755 .", "d alice:alice 0711 web", "d root:root 0755 ssl", "d root:alice 0755 log", "d alice:alice 0770 tmp"},
+		accidents: [][2]string{
+			// chown -R web7:client3 on all of the site.
+			{"d alice:alice 0755 .", "root:alice 0755"},
+			{"f alice:alice 0400 ssl/a.example.key", "root:alice 0400"},
+			{"d alice:alice 0755 log", "root:alice 0755"},
+			// The panel's zip restore gives what a link leads to away as root.
+			{"d root:root 0711 web", "alice:alice 0711"},
+			{"f root:root 0644 web/a.css", "alice:alice 0644"},
+			{"d alice:alice 0700 web", "alice:alice 0711"},
+		},
+	}
+	t.Run("security_level 20", func(t *testing.T) { c.run(t, "web-in-group") })
+	c.healthy = append(slices.Clone(c.healthy), "d alice:alice 0755 web", "d alice:alice 0755 webdav")
+	c.remade = []string{"d alice:alice 0755 web", "d alice:alice 0755 cgi-bin"}
+	c.accidents = [][2]string{{"d alice:alice 0700 web", "alice:alice 0711"}}
+	t.Run("security_level 10", func(t *testing.T) { c.run(t, "web-in-group", "security-level-10") })
+}

@@ -72,9 +72,10 @@ type Facts map[string]bool
 //	nginx            nginx alone serves the account's sites: nobody reads .htaccess
 //	access-group     DirectAdmin's secure_access_group is set; rules call the group that it names "access"
 //	domaindir-writable, sftp-jail  HestiaCP's DOMAINDIR_WRITABLE, and that the account is in an SFTP jail
+//	security-level-10  ISPConfig's low security level
 //	web-in-group     the web server's workers hold the account's primary group
 //	docroot-in-home  computed by [Policy.Bind]: a document root lies below the home, or is the home
-var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", "access-group", "domaindir-writable", "sftp-jail", "web-in-group", factDocRootInHome}
+var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "suphp", "dso", "nginx", "access-group", "domaindir-writable", "sftp-jail", "web-in-group", "security-level-10", factDocRootInHome}
 
 const factDocRootInHome = "docroot-in-home"
 

@@ -154,6 +154,8 @@ var kinds = [...]kind{
 	{"virtualmin", detectVirtualmin, readVirtualmin},
 	{"plesk", detectPlesk, readPlesk},
 	{"ispconfig", detectISPConfig, readISPConfig},
+	{"cyberpanel", detectCyberPanel, readCyberPanel},
+	{"cloudpanel", detectCloudPanel, readCloudPanel},
 }
 
 // Read finds out who lives on the server. It fails only where there is no passwd file; anything else that is wrong is
@@ -200,6 +202,8 @@ type reader struct {
 	// socket is that of the database server, "" for the usual ones.
 	socket string
 	nginx  map[*web.NginxConfig]rightful.Identity // who its workers are
+	// litespeed is OpenLiteSpeed\'s configuration, nil until it is read.
+	litespeed *liteSpeed
 }
 
 func (r *reader) issue(i Issue) { r.out.Issues = append(r.out.Issues, i) }

@@ -249,3 +249,83 @@ func TestVirtualminServersAreAccountsSitesOrNames(t *testing.T) {
 	})
 	golden(t, "virtualmin", s)
 }
+
+// lsFiles is a server with OpenLiteSpeed and no other web server.
+func lsFiles() files {
+	people := people("/home/U.example", "lsadm:x:990:990::/:/sbin/nologin\n")
+	delete(people, "etc/apache2/apache2.conf")
+	return join(people, files{
+		"usr/local/lsws/conf/httpd_config.conf": "\ufeffserverName x\r\nuser                      nobody\r\ngroup                     nogroup\r\nlistener Default{\r\n  address                 *:80\r\n  secure                  0\r\n" +
+			"  map                     alice.example alice.example, www.alice.example\r\n  map bob.example bob.example\r\n  map Example *\r\n}\r\nlistener SSL {\n  address *:443\n  secure 1\n  map alice.example alice.example\n}\n" +
+			"virtualHost Example {\n  vhRoot Example/\n  configFile $SERVER_ROOT/conf/vhosts/Example/vhconf.conf\n}\n" +
+			"virtualHost alice.example {\n  vhRoot                  /home/$VH_NAME\n  configFile              $SERVER_ROOT/conf/vhosts/$VH_NAME/vhost.conf\n}\n" +
+			"virtualHost shop.alice.example {\n  vhRoot /home/alice.example\n  configFile $SERVER_ROOT/conf/vhosts/$VH_NAME/vhost.conf\n}\n" +
+			"virtualHost bob.example {\n  vhRoot /home/$VH_NAME\n  configFile $SERVER_ROOT/conf/vhosts/$VH_NAME/vhost.conf\n}\n" +
+			"virtualHost lost.example {\n  vhRoot /home/$VH_NAME\n  configFile $SERVER_ROOT/conf/vhosts/$VH_NAME/vhost.conf\n}\n" +
+			"virtualHost gone.example {\n  vhRoot /home/$VH_NAME\n  configFile $SERVER_ROOT/conf/vhosts/$VH_NAME/vhost.conf",
+		"usr/local/lsws/conf/vhosts/Example/vhconf.conf": "docRoot $VH_ROOT/html/\n",
+		"usr/local/lsws/conf/vhosts/alice.example/vhost.conf": "docRoot                   $VH_ROOT/public_html\nvhDomain $VH_NAME\nvhAliases www.$VH_NAME, old-alice.example\n" +
+			"errorlog $VH_ROOT/logs/a.log {\n  useServer 0\n}\nextprocessor alice {\n  type lsapi\n  extUser alice\n  extGroup alice\n}\nrewrite {\n  rules <<<END_rules\n}\nRewriteRule { x\n  END_rules\n  autoLoadHtaccess 1\n}\n",
+		"usr/local/lsws/conf/vhosts/shop.alice.example/vhost.conf": "docRoot \"/home/alice.example/my shop\"\nvhDomain shop.alice.example\nextprocessor x {\nextUser alice\nextGroup alice\n}\n",
+		"usr/local/lsws/conf/vhosts/bob.example/vhost.conf":        "docRoot $VH_ROOT/public_html\nvhDomain bob.example\nextprocessor bob {\nextUser bob\nextGroup nosuch\n}\n",
+		"usr/local/lsws/conf/vhosts/gone.example/vhost.conf":       "docRoot $VH_ROOT/public_html\nvhDomain gone.example\nextprocessor gone {\nextUser gone\nextGroup gone\n}\n}\n",
+		"usr/local/CyberCP/CyberCP/settings.py":                    "SECRET_KEY = 'x'\nDATABASES = {\n    'default': {\n        'ENGINE': 'django.db.backends.mysql',\n        'NAME': 'cyberpanel',\n        'USER': 'cyberpanel',\n        'PASSWORD': 'p\\'w',\n        'HOST': 'localhost',\n    },\n    'rootdb': {\n        'USER': 'root',\n        'PASSWORD': 'r',\n    },\n}\n",
+	})
+}
+
+var cyberSQL = []string{
+	"CREATE DATABASE cyberpanel", "USE cyberpanel",
+	"CREATE TABLE websiteFunctions_websites (id INT, domain VARCHAR(255), externalApp VARCHAR(255), state INT)",
+	"CREATE TABLE websiteFunctions_childdomains (domain VARCHAR(255), path VARCHAR(255), master_id INT)",
+	"CREATE TABLE e_users (email VARCHAR(255))",
+	"INSERT INTO websiteFunctions_websites VALUES (1, 'alice.example', 'alice', 1), (2, 'bob.example', 'bob', 1), (3, 'bobby.example', 'bobby', 0), (4, 'gone.example', 'gone', 1)",
+	"INSERT INTO websiteFunctions_childdomains VALUES ('shop.alice.example', '/home/alice.example/my shop', 1), ('new.alice.example', '/home/alice.example/new', 1), ('odd.example', '/x', 9)",
+	"INSERT INTO e_users VALUES ('info@alice.example'), ('me@bobby.example')",
+	"CREATE USER 'cyberpanel'@'localhost' IDENTIFIED BY 'p''w'", "GRANT SELECT ON cyberpanel.* TO 'cyberpanel'@'localhost'", "FLUSH PRIVILEGES",
+}
+
+func TestCyberPanelIsReadFromItsWebServerAndItsDatabase(t *testing.T) {
+	s := read(t, server(t, lsFiles()))
+	want(t, "panels", s.Panels, []string{"cyberpanel"})
+	want(t, "web", s.WebKnown, "user and group in /usr/local/lsws/conf/httpd_config.conf")
+	golden(t, "cyberpanel-down", s)
+	socket := startMySQL(t, cyberSQL...)
+	s, err := Read(server(t, lsFiles()), Options{socket: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "cyberpanel", s)
+}
+
+func TestPlainOpenLiteSpeedIsReadLikeAnyServer(t *testing.T) {
+	fs := lsFiles()
+	delete(fs, "usr/local/CyberCP/CyberCP/settings.py")
+	s := read(t, server(t, fs))
+	want(t, "panels", s.Panels, []string{"plain"})
+	golden(t, "litespeed", s)
+}
+
+func TestCloudPanelsUsersAreThoseWithSites(t *testing.T) {
+	fs := nginxFiles()
+	for i, n := range []string{"alice", "bob"} {
+		fs["home/"+n+"/htdocs/"] = ""
+		fs["etc/nginx/sites-enabled/"+n] = fmt.Sprintf("server {\nlisten 80;\nserver_name %s.example www.%[1]s.example;\nroot /home/%[1]s/htdocs/%[1]s.example%s;\nlocation ~ \\.php$ {\nfastcgi_pass unix:/run/php/alice.sock;\n}\n}\n", n, []string{"", "/public"}[i])
+	}
+	fs["home/clp/htdocs/app/"] = ""
+	fs["home/bobby/x/"] = ""
+	fs["etc/passwd"] += "clp:x:2050:2050::/home/clp:/bin/bash\n"
+	s := read(t, server(t, fs))
+	want(t, "panels", s.Panels, []string{"cloudpanel"})
+	golden(t, "cloudpanel", s)
+}
+
+func FuzzLiteSpeed(f *testing.F) {
+	f.Add("user nobody\nvirtualHost a {\n}\nmap a b\n x <<<E\n}\nE\n}{")
+	f.Fuzz(func(t *testing.T, text string) {
+		top, _ := parseLiteSpeed(text)
+		if top == nil {
+			t.Fatal("nothing")
+		}
+		cyberCredentials(text)
+	})
+}

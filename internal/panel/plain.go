@@ -39,12 +39,16 @@ func readPlain(r *reader) []claim {
 		}
 	}
 	r.nginxSites(claims, index, homes)
+	r.lsSites(claims, index, homes)
 	for i := range claims {
 		c := &claims[i]
 		if len(c.Sites) > 0 {
 			root := "DocumentRoot"
-			if c.Sites[0].Server == "nginx" {
+			switch c.Sites[0].Server {
+			case "nginx":
 				root = "root"
+			case "litespeed":
+				root = "docRoot"
 			}
 			c.Known = fmt.Sprintf("/etc/passwd, %s in %s:%d", root, c.from[0].file, c.from[0].line)
 		}

@@ -76,6 +76,13 @@ func (r *reader) webIdentity(cpanel bool, workers []web.Worker) {
 			guesses = append(guesses, guess{c.User, c.Group, "user in " + c.Main})
 		}
 	}
+	if len(r.out.Apache) == 0 && len(r.out.Nginx) == 0 {
+		// Only where nobody else serves: its configuration stays behind when Apache takes over.
+		if ls := r.readLiteSpeed(); ls.user != "" {
+			r.out.LiteSpeed = true
+			guesses = append(guesses, guess{ls.user, ls.group, "user and group in " + lsConf})
+		}
+	}
 	defer r.nginxIdentities(workers)
 	file := "/etc/apache2"
 	if len(r.out.WebConfig) > 0 {

@@ -302,3 +302,48 @@ func TestISPConfigsDirectoriesAreRootsWhereItMakesThemRoots(t *testing.T) {
 	c.accidents = [][2]string{{"d alice:alice 0700 web", "alice:alice 0711"}}
 	t.Run("security_level 10", func(t *testing.T) { c.run(t, "web-in-group", "security-level-10") })
 }
+
+func TestCyberPanelIsRightAsMadeAndAsItsFixLeavesIt(t *testing.T) {
+	c := panelCase{
+		panel: "cyberpanel", web: rightful.Identity{UID: 65534, GIDs: []uint32{65534}}, groups: map[string]uint32{"nogroup": 65534},
+		docroots: []string{"public_html", "shop.alice.example"},
+		healthy: []string{
+			"d alice:alice 0711 .", "d alice:nogroup 0750 public_html", "d alice:nogroup 0750 shop.alice.example", "d alice:alice 0755 public_html/img",
+			"f alice:alice 0644 public_html/a.css", "d root:nogroup 0750 logs", "f nogroup:nogroup 0644 logs/a.log", "d alice:alice 0755 backup", "f alice:alice 0600 backup/b.tar.gz",
+			"l alice:alice 0777 public_html/storage", "f root:root 0600 backup/b.tar.gz",
+		},
+		// Fix Permissions, in both orders of its race.
+		remade: []string{
+			"d alice:nogroup 0755 shop.alice.example", "d alice:nogroup 0755 public_html", "d alice:nogroup 0750 public_html", "d alice:alice 0711 .",
+			"d alice:alice 0755 public_html/x", "f alice:alice 0644 public_html/x.php",
+		},
+		accidents: [][2]string{
+			{"f alice:alice 0644 public_html/x.cgi", "alice:alice 0744"}, // the fix took the exec bit
+			{"d alice:alice 0750 public_html", "alice:nogroup 0750"},     // a restore from another server
+			{"d root:root 0755 public_html", "alice:nogroup 0750"},       // a restore as root
+			{"f root:root 0644 public_html/wp-config.php", "alice:alice 0644"},
+		},
+	}
+	c.run(t, "suexec")
+}
+
+func TestCloudPanelIsRightAfterItsOwnReset(t *testing.T) {
+	c := panelCase{
+		panel: "cloudpanel", web: rightful.Identity{UID: 33, GIDs: []uint32{33, alice}}, groups: map[string]uint32{"www-data": 33},
+		docroots: []string{"htdocs/a.example", "htdocs/b.example/public"},
+		healthy:  []string{"d alice:alice 0770 .", "d alice:alice 0755 htdocs", "d alice:alice 0755 htdocs/a.example", "f alice:alice 0644 htdocs/a.example/a.css", "f root:root 0640 logs/php/error.log"},
+		remade: []string{
+			"d alice:alice 0770 htdocs", "d alice:alice 0770 htdocs/a.example", "d alice:alice 0770 htdocs/b.example", "f alice:alice 0660 htdocs/a.example/a.css",
+			"f alice:alice 0660 htdocs/a.example/index.php", "d alice:alice 0770 htdocs/a.example/img", "f alice:alice 0660 htdocs/a.example/.env",
+		},
+		accidents: [][2]string{
+			{"d root:root 0755 htdocs/a.example", "alice:alice 0755"}, {"d alice:alice 0700 htdocs", "alice:alice 0710"},
+		},
+	}
+	t.Run("nginx in the group", func(t *testing.T) { c.run(t, "web-in-group", "nginx") })
+	c.web.GIDs = []uint32{33}
+	c.remade = nil
+	c.healthy = c.healthy[1:]
+	c.accidents = [][2]string{{"d alice:alice 0770 htdocs/a.example", "alice:www-data 0770"}, {"d alice:alice 0700 htdocs", "alice:alice 0711"}}
+	t.Run("nginx not in the group", func(t *testing.T) { c.run(t, "nginx") })
+}

@@ -2,16 +2,24 @@ package hostbox
 
 import (
 	"fmt"
+	"path"
 	"strings"
 )
 
 // writeHome writes one account's home and its sites: what customers really have, in the modes they really have it in.
 // i is the account's number and varies them.
 func (w *world) writeHome(m *image, a *account, i int) {
-	web := int(w.web.GIDs[0])
-	own := func() { m.as(a.uid, a.uid) }
+	own := func() { m.as(a.uid, a.gid) }
+	home := int64(0o711)
+	if w.shaped() {
+		home = w.form.homeMode
+		m.root(path.Dir(a.home))
+		m.as(a.uid, w.gidOf(w.form.homeGroup, a))
+	} else {
+		own()
+	}
+	m.dir(a.home, home)
 	own()
-	m.dir(a.home, 0o711)
 	m.file(a.home+"/.bashrc", 0o644, "# "+a.name+"\n")
 	m.file(a.home+"/.bash_history", 0o600, "ls\n")
 	m.file(a.home+"/.my.cnf", 0o600, "[client]\npassword=example\n")
@@ -19,13 +27,18 @@ func (w *world) writeHome(m *image, a *account, i int) {
 	m.file(a.home+"/.ssh/authorized_keys", 0o600, "ssh-ed25519 AAAAexample "+a.name+"@example\n")
 	m.file(a.home+"/.ssh/id_ed25519", 0o600, "example, not a key\n")
 	m.file(a.home+"/.ssh/id_ed25519.pub", 0o644, "ssh-ed25519 AAAAexample "+a.name+"@example\n")
-	m.dir(a.home+"/bin", 0o755)
-	m.file(a.home+"/bin/backup", 0o755, "#!/bin/sh\nexit 0\n")
+	if w.panel != "plesk" { // there it is the chroot's
+		m.dir(a.home+"/bin", 0o755)
+		m.file(a.home+"/bin/backup", 0o755, "#!/bin/sh\nexit 0\n")
+	}
 	m.dir(a.home+"/private", 0o700)
 	m.file(a.home+"/private/accounts 2024.ods", 0o600, "example\n")
-	if w.panel == "cpanel" {
+	switch {
+	case w.panel == "cpanel":
 		w.writeCPanelHome(m, a)
-	} else {
+	case w.shaped():
+		w.writeShapeHome(m, a)
+	default:
 		writeMaildir(m, a.home+"/Maildir", 0o700)
 		m.dir(a.home+"/logs", 0o750)
 		m.dir(a.home+"/tmp", 0o755)
@@ -37,19 +50,28 @@ func (w *world) writeHome(m *image, a *account, i int) {
 	for _, s := range a.sites {
 		own()
 		w.writeBetween(m, a, s)
-		m.as(a.uid, web)
+		w.asRoot(m, a)
 		root := s.docroot
 		if s.linkTo != "" {
 			own()
 			m.link(root, s.linkTo)
 			m.dir(a.home+"/releases", 0o755)
 			root = a.home + "/" + s.linkTo
-			m.as(a.uid, web)
+			w.asRoot(m, a)
 		}
 		m.dir(root, 0o750)
 		own()
 		w.writeSite(m, a, s, root)
 	}
+}
+
+// asRoot sets the owner of a document root.
+func (w *world) asRoot(m *image, a *account) {
+	group := "web"
+	if w.shaped() {
+		group = w.form.rootGroup
+	}
+	m.as(a.uid, w.gidOf(group, a))
 }
 
 // writeBetween writes the directories between a home, or /srv, and a document root.
@@ -66,8 +88,13 @@ func (w *world) writeBetween(m *image, a *account, s *site) {
 		}
 		// FileProtect gives the web server's group to every directory between a home and a document root.
 		m.as(a.uid, int(w.web.GIDs[0]))
-		m.dir(dir, 0o750)
-		m.as(a.uid, a.uid)
+		mode := int64(0o750)
+		if w.shaped() {
+			m.as(a.uid, w.gidOf(w.form.wayGroup, a))
+			mode = w.form.wayMode
+		}
+		m.dir(dir, mode)
+		m.as(a.uid, a.gid)
 	}
 }
 
@@ -120,7 +147,7 @@ if (is_file(__DIR__ . '/.maintenance')) {
 	m.as(a.uid, int(web.GIDs[0]))
 	m.dir(root+"/downloads", 0o2750)
 	m.file(root+"/downloads/catalogue.pdf", 0o640, "%PDF example\n")
-	m.as(a.uid, a.uid)
+	m.as(a.uid, a.gid)
 	m.dir(root+"/team", 0o2755)
 	m.file(root+"/team/notes.txt", 0o644, "notes\n")
 	m.file(root+"/team/deploy.sh", 0o755, "#!/bin/sh\nexit 0\n")

@@ -282,7 +282,7 @@ func (w *world) writeCPanelHome(m *image, a *account) {
 	const mail = 8
 	h := a.home
 	domain := a.sites[0].host
-	own := func() { m.as(a.uid, a.uid) }
+	own := func() { m.as(a.uid, a.gid) }
 	own()
 	for _, d := range []struct {
 		name string

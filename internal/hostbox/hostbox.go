@@ -7,7 +7,8 @@
 // do in the box is what it may do on a server.
 //
 // It knows three shapes of server: "plain", as Debian sets Apache up by hand, "nginx", the same with nginx, and "cpanel",
-// with cPanel's files, names and permissions (without any of cPanel's programs). Each is the same at every start:
+// with cPanel's files, names and permissions (without any of cPanel's programs); and, with fewer sites, those of
+// DirectAdmin, HestiaCP (with nginx), Plesk (whose database is down) and Virtualmin. Each is the same at every start:
 // accounts, uids, contents. Sites differ in how visitors reach them: over TLS too, on an address of their own, or
 // by a redirect to TLS.
 //
@@ -41,7 +42,7 @@ import (
 
 // A Spec says what server to build. The zero Spec is a cPanel-shaped one with 12 accounts.
 type Spec struct {
-	// Panel is "cpanel", "plain" or "nginx".
+	// Panel is "cpanel", "plain", "nginx", or one of [Shapes].
 	Panel string
 	// Accounts is how many customers live on it; 0 means 12.
 	Accounts int
@@ -56,7 +57,7 @@ const maxAccounts = 5000
 
 // A Box is a running server. Its methods may be used by several goroutines at once.
 type Box struct {
-	// Panel is the shape of the server: "cpanel", "plain" or "nginx".
+	// Panel is the shape of the server, as in [Spec].
 	Panel string
 
 	world *world
@@ -120,8 +121,8 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 	if spec.Panel == "" {
 		spec.Panel = "cpanel"
 	}
-	if !slices.Contains([]string{"cpanel", "plain", "nginx"}, spec.Panel) {
-		return nil, fmt.Errorf("start box: panel %q: %w: it is cpanel, plain or nginx", spec.Panel, ErrSpec)
+	if known := append([]string{"cpanel", "plain", "nginx"}, Shapes()...); !slices.Contains(known, spec.Panel) {
+		return nil, fmt.Errorf("start box: panel %q: %w: it is one of %s", spec.Panel, ErrSpec, strings.Join(known, ", "))
 	}
 	if spec.Accounts == 0 {
 		spec.Accounts = 12
@@ -218,7 +219,7 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=0755,size=75% hostbox /tmp
 mkdir /tmp/upper /tmp/work /tmp/root
 for p in home home2 root srv var/www var/log var/mail var/tmp var/spool var/cpanel var/lib/rightful \
-	etc/apache2 etc/nginx etc/httpd etc/php etc/cpanel etc/rightful etc/psa etc/fstab etc/ld.so.preload \
+	etc/webmin etc/virtual etc/postfix etc/apache2 etc/nginx etc/httpd etc/php etc/cpanel etc/rightful etc/psa etc/fstab etc/ld.so.preload \
 	etc/userdatadomains etc/userdomains etc/trueuserdomains etc/domainusers etc/trueuserowners \
 	etc/passwd etc/passwd- etc/group etc/group- etc/shadow etc/shadow- etc/gshadow etc/gshadow- etc/subuid etc/subgid \
 	etc/nsswitch.conf etc/hosts etc/hostname etc/resolv.conf etc/sudoers.d etc/profile.d \

@@ -108,6 +108,14 @@ func (b *Box) writeImage(out io.Writer, binary string) error {
 	switch {
 	case w.panel == "cpanel":
 		w.writeCPanel(m, b.phpv)
+	case w.shaped():
+		if w.nginx {
+			w.writeNginx(m)
+		} else {
+			w.writePlain(m)
+		}
+		w.writePools(m, b.phpv)
+		w.form.write(w, m)
 	case w.nginx:
 		w.writeNginx(m)
 		w.writePools(m, b.phpv)
@@ -159,12 +167,18 @@ users:x:100:
 			"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 		group += "www-data:x:33:\nnogroup:x:65534:\n"
 	}
+	passwd += w.mailUsers()
+	group += w.panelGroups()
+	members := ""
+	if w.form.webIn == "users" {
+		members = w.webUser
+	}
 	shadow := "root:*:19700:0:99999:7:::\n"
 	hosts := "127.0.0.1 localhost\n127.0.0.1 box\n"
 	for _, a := range w.accounts {
 		id := strconv.Itoa(a.uid)
-		passwd += a.name + ":x:" + id + ":" + id + "::" + a.home + ":/bin/bash\n"
-		group += a.name + ":x:" + id + ":\n"
+		passwd += a.name + ":x:" + id + ":" + strconv.Itoa(a.gid) + "::" + a.home + ":/bin/bash\n"
+		group += a.name + ":x:" + id + ":" + members + "\n"
 		shadow += a.name + ":!:19700:0:99999:7:::\n"
 		for _, s := range a.sites {
 			hosts += netip.AddrFrom4(w.dials(s.host)).String() + " " + strings.Join(s.domains(), " ") + "\n"

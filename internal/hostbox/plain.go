@@ -127,7 +127,7 @@ IncludeOptional sites-enabled/*.conf
 
 // shape is the name of the kind of server.
 func (w *world) shape() string {
-	if w.nginx {
+	if w.nginx && !w.shaped() {
 		return "nginx"
 	}
 	return w.panel
@@ -164,7 +164,7 @@ func (w *world) plainHost(a *account, s *site) string {
 	}
 	t += "\t<FilesMatch \"\\.php$\">\n\t\tSetHandler " + handler + "\n\t</FilesMatch>\n"
 	if w.suexec(a) {
-		t += "\tSuexecUserGroup " + a.name + " " + a.name + "\n"
+		t += fmt.Sprintf("\tSuexecUserGroup %s #%d\n", a.name, a.gid)
 	}
 	if a.cgi {
 		t += fmt.Sprintf("\tScriptAlias /cgi-bin/ %q\n", s.docroot+"/cgi-bin/")
@@ -183,7 +183,7 @@ func fpmMain(pools string) string {
 func (w *world) pool(a *account) string {
 	return fmt.Sprintf(`[%[1]s]
 user = %[1]s
-group = %[1]s
+group = %[4]d
 listen = %[3]s
 listen.owner = %[1]s
 listen.group = %[2]s
@@ -192,7 +192,7 @@ pm = ondemand
 pm.max_children = 2
 pm.process_idle_timeout = 10s
 chdir = /
-`, a.name, w.webGroup, a.socket())
+`, a.name, w.webGroup, a.socket(), a.gid)
 }
 
 // startWeb is the script that starts both servers. PHP-FPM is ready when it ends, Apache soon after.

@@ -16,6 +16,7 @@ const firstUID = 20001
 type world struct {
 	panel    string
 	nginx    bool    // a plain server with nginx in Apache's place
+	form     shape   // of another panel
 	addr     [4]byte // where most sites are asked
 	public   [4]byte // an address besides those of the loopback
 	hosts    map[string]*site
@@ -29,6 +30,7 @@ type account struct {
 	panel string
 	name  string
 	uid   int // and the gid of the group of the same name
+	gid   int // of its primary group, which is that one but for Plesk
 	home  string
 	sites []*site
 	cgi   bool // it has CGI scripts, run by suEXEC
@@ -60,6 +62,8 @@ func newWorld(panel string, n int) *world {
 	if panel == "nginx" {
 		w.panel, w.nginx = "plain", true
 	}
+	w.form, _ = shapeOf(panel)
+	w.nginx = w.nginx || w.form.nginx
 	switch panel {
 	case "cpanel":
 		w.addr = [4]byte{192, 0, 2, 10}
@@ -71,6 +75,14 @@ func newWorld(panel string, n int) *world {
 		w.public = [4]byte{192, 0, 2, 20}
 		w.webUser, w.webGroup = "www-data", "www-data"
 		w.web = rightful.Identity{UID: 33, GIDs: []uint32{33}}
+		if w.form.webIn == "panel" {
+			w.web.GIDs = append(w.web.GIDs, panelGroup)
+		}
+		if w.form.webIn == "users" {
+			for i := range n {
+				w.web.GIDs = append(w.web.GIDs, uint32(firstUID+i))
+			}
+		}
 	}
 	for i := range n {
 		name := fmt.Sprintf("user%04d", i+1)
@@ -92,7 +104,11 @@ func newWorld(panel string, n int) *world {
 }
 
 func newAccount(panel, name string, i int) *account {
-	a := &account{panel: panel, name: name, uid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
+	a := &account{panel: panel, name: name, uid: firstUID + i, gid: firstUID + i, home: "/home/" + name, cgi: panel == "cpanel" || name == "carol"}
+	if form, ok := shapeOf(panel); ok {
+		a.shaped(form)
+		return a
+	}
 	a.fcgid = panel == "plain" && name == "kim"
 	if name == "dave" {
 		a.home, a.cgi = "/home2/"+name, false // suEXEC stays below /home
@@ -142,10 +158,30 @@ func newAccount(panel, name string, i int) *account {
 	return a
 }
 
+// shaped makes the account one of another panel's: the main site, and what three of them have besides.
+func (a *account) shaped(form shape) {
+	host := a.name + ".example"
+	a.home = form.home(a.name, host)
+	if a.panel == "plesk" {
+		a.gid = clientGroup
+	}
+	a.cgi = a.cgi && strings.HasPrefix(a.home, "/home/") // suEXEC stays below /home
+	i := a.uid - firstUID
+	a.add(&site{kind: "main", host: host, docroot: form.main(a, host, ""), variant: i})
+	switch a.name {
+	case "alice":
+		sub := "blog." + host
+		a.add(&site{kind: "sub", host: sub, docroot: form.sub(a, sub, "blog"), variant: i + 1})
+	case "bob":
+		addon := "bob-shop.example"
+		a.add(&site{kind: "addon", host: addon, addon: addon, docroot: form.addon(a, addon, "bob-shop"), variant: i + 2})
+	}
+}
+
 func (a *account) add(s *site) {
 	for _, d := range append([]string{s.host, s.addon}, s.parked...) {
 		switch {
-		case d == "":
+		case d == "" || s.addon == s.host && d == s.addon && len(s.aliases) > 0:
 		case d == s.host:
 			s.aliases = append(s.aliases, "www."+d)
 		default:
@@ -185,8 +221,7 @@ func (a *account) socket() string { return "/run/php/" + a.name + ".sock" }
 func (w *world) identity(user string) (uid, gid, home string) {
 	for _, a := range w.accounts {
 		if a.name == user {
-			id := strconv.Itoa(a.uid)
-			return id, id, a.home
+			return strconv.Itoa(a.uid), strconv.Itoa(a.gid), a.home
 		}
 	}
 	if user == w.webUser {
@@ -198,8 +233,8 @@ func (w *world) identity(user string) (uid, gid, home string) {
 func (w *world) truth() []rightful.Account {
 	var all []rightful.Account
 	for _, a := range w.accounts {
-		id := rightful.Identity{UID: uint32(a.uid), GIDs: []uint32{uint32(a.uid)}}
-		t := rightful.Account{Name: a.name, UID: id.UID, GID: id.UID, Home: a.home, Panel: w.panel}
+		id := rightful.Identity{UID: uint32(a.uid), GIDs: []uint32{uint32(a.gid)}}
+		t := rightful.Account{Name: a.name, UID: id.UID, GID: uint32(a.gid), Home: a.home, Panel: w.panel}
 		for _, s := range a.sites {
 			site := rightful.Site{
 				Name: s.host, Domains: s.domains(), DocRoot: s.docroot, Web: w.web,

@@ -34,7 +34,7 @@ func TestThePanelsOwnAccidentsAreFoundAndRepaired(t *testing.T) {
 		// Somebody worked as root, and somebody hardened a home; the mailbox was given to the account.
 		"virtualmin": {
 			`chown -R root:root /home/alice/public_html; chmod 0700 /home/bob; chown -R carol:carol /home/carol/homes`,
-			[]string{"alice.example", "bob-shop.example", "bob.example"}, 20,
+			[]string{"alice.example", "bob-shop.example", "bob.example"}, 0,
 		},
 		// As guides say: chown -R USER:psacln on the document root.
 		"plesk": {

@@ -29,7 +29,7 @@ type accountReader struct {
 	c      *claim
 	main   string
 	dir    string
-	files  map[string]bool // in dir
+	files  map[string]string // name, the directory it is in
 	sites  []cpSite
 	issues []Issue
 }
@@ -41,13 +41,16 @@ func (a *accountReader) problem(file string, line int, problem, format string, a
 func (a *accountReader) read() {
 	a.checkUserFile()
 	a.dir = cpUserdata + "/" + a.c.Name
-	a.files = map[string]bool{}
+	a.files = map[string]string{}
 	names, err := a.p.r.s.ReadDir(a.dir)
 	if err != nil && !tree.IsNotExist(err) {
 		a.problem(a.dir, 0, Unreadable, "%v", err)
 	}
 	for _, n := range names {
-		a.files[n] = true
+		a.files[n] = a.dir
+	}
+	if _, flat := a.files["main"]; !flat {
+		a.nested(names)
 	}
 	lines := a.p.domains[a.c.Name]
 	file := cpDomains
@@ -59,6 +62,23 @@ func (a *accountReader) read() {
 		}
 	}
 	a.group(lines, file, main)
+}
+
+// nested finds the files of newer versions, which are said to keep them one directory further down [K]. What lies flat is
+// preferred; of several directories the first.
+func (a *accountReader) nested(names []string) {
+	for _, n := range names {
+		dir := a.dir + "/" + n
+		inner, err := a.p.r.s.ReadDir(dir)
+		if err != nil || !slices.Contains(inner, "main") {
+			continue
+		}
+		for _, f := range inner {
+			if _, have := a.files[f]; !have {
+				a.files[f] = dir
+			}
+		}
+	}
 }
 
 // checkUserFile holds the account's own file against its name.
@@ -80,10 +100,11 @@ func (a *accountReader) checkUserFile() {
 
 // yaml reads one of the account's files, if it is there.
 func (a *accountReader) yaml(name string) node {
-	if !a.files[name] {
+	dir, ok := a.files[name]
+	if !ok {
 		return node{}
 	}
-	file := a.dir + "/" + name
+	file := dir + "/" + name
 	b, err := a.p.r.s.ReadFile(file, 16<<20)
 	if err != nil {
 		a.problem(file, 0, Unreadable, "%v", err)
@@ -119,7 +140,7 @@ func (a *accountReader) fromUserdata(main node) (out []cpDomain) {
 		}
 		if ip := v.get("ip"); ip != "" {
 			d.addr = ip + ":" + either2(v.get("port"), "80")
-			if a.files[vhostFile(server)+"_SSL"] {
+			if _, ok := a.files[vhostFile(server)+"_SSL"]; ok {
 				d.tls = ip + ":443"
 			}
 			if !isAddr(d.addr) || !isAddr(d.tls) {

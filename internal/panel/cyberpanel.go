@@ -54,6 +54,7 @@ func readCyberPanel(r *reader) []claim {
 		return claims
 	}
 	defer db.end()
+	hosts := r.hosts()
 	suspended, live := map[string]bool{}, map[string]bool{}
 	owner := map[string]string{} // site's number, user
 	for _, row := range db.rows(true, "SELECT id, domain, externalApp, state FROM websiteFunctions_websites ORDER BY domain") {
@@ -73,7 +74,7 @@ func readCyberPanel(r *reader) []claim {
 		}
 		// The files do not have it: it is suspended, or they were lost.
 		c := &claims[at]
-		c.addSite(r.hosts().unserved(c, hosted{name: domain, docroot: path.Clean("/home/" + domain + "/public_html"), php: "lsapi"}), source{file: cyberSettings})
+		c.addSite(hosts.unserved(c, hosted{name: domain, docroot: path.Clean("/home/" + domain + "/public_html"), php: "lsapi"}), source{file: cyberSettings})
 	}
 	for _, row := range db.rows(false, "SELECT domain, path, master_id FROM websiteFunctions_childdomains ORDER BY domain") {
 		domain, root := strings.ToLower(row[0]), row[1]
@@ -82,7 +83,7 @@ func readCyberPanel(r *reader) []claim {
 			continue
 		}
 		c := &claims[at]
-		c.addSite(r.hosts().unserved(c, hosted{name: domain, docroot: path.Clean(root), php: "lsapi"}), source{file: cyberSettings})
+		c.addSite(hosts.unserved(c, hosted{name: domain, docroot: path.Clean(root), php: "lsapi"}), source{file: cyberSettings})
 	}
 	boxes := map[string][]string{}
 	for _, row := range db.rows(false, "SELECT email FROM e_users ORDER BY email") {

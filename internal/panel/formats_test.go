@@ -67,7 +67,7 @@ func TestPathsAreComparedByWholeNames(t *testing.T) {
 	}
 	for p, is := range map[string]bool{
 		"/": true, "/home": true, "/home2": true, "/home/a": false, "/homes": false, "/etc/x": true, "/etcetera": false, "/var/www": true,
-		"/var/www/a": false, "/srv": true, "/srv/a": false, "/var/lib/x": true, "/usr/home/a": false, "/root": true,
+		"/var/www/a": false, "/srv": true, "/srv/a": false, "/var/lib/x": true, "/usr/home/a": false, "/root": true, "/home/virtfs": true, "/home/virtfs/alice": true, "/home/virtfsx": false, "/var/cagefs/12/alice": true,
 	} {
 		want(t, "system directory "+p, SystemDir(p), is)
 	}

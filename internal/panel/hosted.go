@@ -74,8 +74,12 @@ func (h *hosts) add(c *claim, s hosted) {
 		c.addSite(h.unserved(c, s), s.from)
 		return
 	}
-	for _, root := range roots {
-		site := rightful.Site{Name: s.name, Domains: addNames([]string{s.name}, s.domains...), DocRoot: root}
+	for i, root := range roots {
+		name := s.name
+		if i > 0 { // the same names, from another directory: over TLS, at another address
+			name += " (" + path.Base(root) + ")"
+		}
+		site := rightful.Site{Name: name, Domains: addNames([]string{s.name}, s.domains...), DocRoot: root}
 		h.serve(&site)
 		c.addSite(site, s.from)
 	}
@@ -157,7 +161,7 @@ func (h *hosts) serve(site *rightful.Site) {
 	nginx := h.nginxByRoot[site.DocRoot]
 	if len(apache) > 0 {
 		// A proxy need not say where the files are.
-		for _, ref := range h.nginxByName[site.Name] {
+		for _, ref := range h.nginxByName[site.Domains[0]] {
 			if ref.v.Proxied && !slices.Contains(nginx, ref) {
 				nginx = append(nginx, ref)
 			}

@@ -278,23 +278,21 @@ func TestAServerWithoutPasswdCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestManyAccountsTakeLinearTime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds two thousand accounts")
+func TestCPanelsNestedUserdataIsReadToo(t *testing.T) {
+	fs := cpanelFiles()
+	flat := read(t, server(t, fs))
+	for name, text := range cpanelFiles() {
+		if rest, ok := strings.CutPrefix(name, "var/cpanel/userdata/alice/"); ok {
+			delete(fs, name)
+			fs["var/cpanel/userdata/alice/web/"+rest] = text
+		}
 	}
-	const n = 2000
-	var passwd, trueUsers, domains strings.Builder
-	passwd.WriteString(passwdBase)
-	fs := files{"etc/group": groupBase}
-	for i := range n {
-		u := fmt.Sprintf("u%04d", i)
-		fmt.Fprintf(&passwd, "%s:x:%d:%d::/home/%s:/bin/sh\n", u, 30000+i, 30000+i, u)
-		fmt.Fprintf(&trueUsers, "%s.example: %s\n", u, u)
-		fmt.Fprintf(&domains, "%s.example: %s==root==main==%s.example==/home/%s/public_html==192.0.2.1:80======0==\n", u, u, u, u)
-		fs["var/cpanel/users/"+u] = "USER=" + u + "\n"
-	}
-	fs["etc/passwd"], fs["etc/trueuserdomains"], fs["etc/userdatadomains"] = passwd.String(), trueUsers.String(), domains.String()
-	if s := read(t, server(t, fs)); len(s.Accounts) != n || len(s.Issues) != 0 {
-		t.Errorf("%d accounts (want %d), issues %q", len(s.Accounts), n, s.Issues)
+	fs["var/cpanel/userdata/alice/other/x"] = ""
+	nested := read(t, server(t, fs))
+	want(t, "issues", problems(nested), []string{})
+	want(t, "alice's sites", sites(account(t, nested, "alice")), sites(account(t, flat, "alice")))
+	delete(fs, "etc/userdatadomains")
+	if got := sites(account(t, read(t, server(t, fs)), "alice")); len(got) != 2 {
+		t.Errorf("from nested userdata alone: %q", got)
 	}
 }

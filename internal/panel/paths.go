@@ -48,6 +48,8 @@ var systemTrees = [...]string{
 	"/usr/games", "/usr/local/bin", "/usr/local/sbin", "/usr/local/lib", "/usr/local/cpanel", "/usr/local/apache",
 	"/var/backups", "/var/cache", "/var/cpanel", "/var/lib", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool",
 	"/var/tmp", "/nonexistent", "/lost+found",
+	// Bind mounts of jails: cPanel's, CloudLinux's.
+	"/home/virtfs", "/home/cagefs-skeleton", "/var/cagefs",
 }
 
 // sharedDirs hold the homes or sites of many and belong to none.

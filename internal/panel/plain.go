@@ -38,6 +38,7 @@ func readPlain(r *reader) []claim {
 			r.plainSite(claims, index, homes, c, &main)
 		}
 	}
+	r.userDirSites(claims)
 	r.nginxSites(claims, index, homes)
 	r.lsSites(claims, index, homes)
 	for i := range claims {

@@ -120,3 +120,37 @@ func TestTheWrapperOfModFcgidIsACGIProgram(t *testing.T) {
 		want(t, "PHP of "+c.wrapper, site.PHP, rightful.PHP{Handler: "fcgid", Wrapper: c.program, Identity: rightful.Identity{UID: 2002, GIDs: []uint32{2002, 3000}}})
 	}
 }
+
+func TestUserDirMakesSitesOfUsersDirectories(t *testing.T) {
+	fs := plainFiles()
+	fs["etc/apache2/mods-enabled/userdir.load"] = "LoadModule userdir_module x\n"
+	for _, d := range []string{"home/alice/public_html/", "home/bob/public_html/", "home/bobby/public_html/", "opt/dave/public_html/", "srv/pages/carol/"} {
+		fs[d] = ""
+	}
+	for _, c := range []struct {
+		conf string
+		want []string // users with a site of this kind
+	}{
+		{"UserDir public_html\nUserDir disabled root bob\n", []string{"bobby", "dave"}}, // alice's is her virtual host's
+		{"UserDir disabled\nUserDir enabled bob\nUserDir public_html\n", []string{"bob"}},
+		{"UserDir /srv/pages\n", []string{"carol"}},
+		{"UserDir /home/*/public_html http://elsewhere.example/~*\n", []string{"bob", "bobby"}},
+		{"UserDir http://elsewhere.example/\n", nil},
+		{"UserDir ../x\n", nil},
+		{"", nil},
+	} {
+		fs["etc/apache2/sites-enabled/zz.conf"] = c.conf
+		s := read(t, server(t, fs))
+		var got []string
+		for _, a := range s.Accounts {
+			for _, site := range a.Sites {
+				if site.Name == "~"+a.Name {
+					got = append(got, a.Name)
+					want(t, "names", site.Domains, []string{})
+					want(t, "CGI as", site.CGIAs.UID, a.UID)
+				}
+			}
+		}
+		want(t, c.conf, got, c.want)
+	}
+}

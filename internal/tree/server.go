@@ -248,8 +248,8 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 }
 
 // pin is resolve for whoever wants the end of a path and nothing on the way. Since Linux 5.6 the kernel can do it in one
-// call (openat2: links stay below the root); where that call gives nothing, for whatever reason, the walk does, or says
-// what is wrong.
+// call (openat2: links stay below the root); where that call gives neither the end nor that it does not exist, the walk
+// does, or says what is wrong.
 func (s *Server) pin(name string, nofollow bool) (int, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	if nofollow {
@@ -257,8 +257,11 @@ func (s *Server) pin(name string, nofollow bool) (int, error) {
 	}
 	// The kernel follows a link that a slash comes after.
 	if end := path.Base(name); !nofollow || end != "." && end != ".." && strings.HasSuffix(name, end) {
-		if fd, err := unix.Openat2(s.root, name, &how); err == nil {
+		switch fd, err := unix.Openat2(s.root, name, &how); {
+		case err == nil:
 			return fd, nil
+		case err == unix.ENOENT && name != "":
+			return -1, &Error{Op: "resolve", Path: name, Err: err}
 		}
 	}
 	return s.resolve(name, resolveAny, nofollow, nil)

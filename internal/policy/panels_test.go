@@ -208,7 +208,9 @@ func TestVirtualminGivesMailboxesBackToTheirOwnUsers(t *testing.T) {
 		groups:   map[string]uint32{"www-data": 33, "info": 20101, "bobx": 20102, "bobby": 20103, "subinfo": 20104},
 		docroots: []string{"public_html", "domains/sub.a.example/public_html"},
 		nested: []Nested{
-			{"/home/alice/homes/info", 20101, alice}, {"/home/alice/homes/bob", 20102, alice}, {"/home/alice/homes/bobby", 20103, alice},
+			{"/home/alice/homes/info", 20101, alice},
+			{"/home/alice/homes/bob", 20102, alice},
+			{"/home/alice/homes/bobby", 20103, alice},
 			{"/home/alice/domains/sub.a.example/homes/info", 20104, alice},
 		},
 		healthy: []string{

@@ -24,22 +24,26 @@ func TestThePanelsOwnAccidentsAreFoundAndRepaired(t *testing.T) {
 		// A script that knows nothing of secure_access_group.
 		"directadmin": {
 			`for u in alice bob; do chown -R $u:$u /home/$u/domains; done`,
-			[]string{"alice.example", "blog.alice.example", "bob-shop.example", "bob.example"}, 0,
+			[]string{"alice.example", "blog.alice.example", "bob-shop.example", "bob.example"},
+			0,
 		},
 		// chown -R, and the skeleton's chmod that takes search permission.
 		"hestia": {
 			`chown -R alice:alice /home/alice; chmod 0644 /home/bob/web/bob.example`,
-			[]string{"alice.example", "blog.alice.example", "bob.example"}, 6,
+			[]string{"alice.example", "blog.alice.example", "bob.example"},
+			6,
 		},
 		// Somebody worked as root, and somebody hardened a home; the mailbox was given to the account.
 		"virtualmin": {
 			`chown -R root:root /home/alice/public_html; chmod 0700 /home/bob; chown -R carol:carol /home/carol/homes`,
-			[]string{"alice.example", "bob-shop.example", "bob.example"}, 0,
+			[]string{"alice.example", "bob-shop.example", "bob.example"},
+			0,
 		},
 		// As guides say: chown -R USER:psacln on the document root.
 		"plesk": {
 			`chown -R alice:psacln /srv/vhosts/alice.example/httpdocs; chown -R bob:psacln /srv/vhosts/bob.example/bob-shop.example`,
-			[]string{"alice.example", "bob-shop.example"}, 0,
+			[]string{"alice.example", "bob-shop.example"},
+			0,
 		},
 	}
 	for _, panel := range hostbox.Shapes() {

@@ -63,10 +63,10 @@ func (b *Box) Break(ctx context.Context, name string, args ...string) error {
 // OwnershipScript is the script of the accident, as an administrator would have found it somewhere.
 func (b *Box) OwnershipScript() string {
 	from := `sed -n 's/.*DocumentRoot "\(.*\)"/\1/p' /etc/apache2/sites-enabled/*.conf`
-	switch b.Panel {
-	case "nginx":
+	switch {
+	case b.world.nginx:
 		from = `sed -n 's/^\troot "\(.*\)";/\1/p' /etc/nginx/sites-enabled/*`
-	case "cpanel":
+	case b.Panel == "cpanel":
 		return `#!/bin/sh
 # fix-ownership: give every customer his files back
 sed 's/^[^:]*: //' /etc/userdatadomains | awk -F== '{ print $1 ":" $5 }' | sort -u |

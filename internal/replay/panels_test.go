@@ -37,7 +37,7 @@ func TestThePanelsOwnAccidentsAreFoundAndRepaired(t *testing.T) {
 		"virtualmin": {
 			`chown -R root:root /home/alice/public_html; chmod 0700 /home/bob; chown -R carol:carol /home/carol/homes`,
 			[]string{"alice.example", "bob-shop.example", "bob.example"},
-			0,
+			12,
 		},
 		// As guides say: chown -R USER:psacln on the document root.
 		"plesk": {

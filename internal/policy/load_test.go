@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -223,4 +224,82 @@ func slowMatch(cs []comp, names []string) bool {
 		return false
 	}
 	return len(names) > 0 && cs[0].match(names[0]) && slowMatch(cs[1:], names[1:])
+}
+
+func TestRuleFilesBuildOnOneAnother(t *testing.T) {
+	p := mustLoad(t, "myvesta")
+	var order []string
+	for _, r := range p.Rules() {
+		if n := len(order); n == 0 || order[n-1] != r.File {
+			order = append(order, r.File)
+		}
+	}
+	if want := []string{"plain.toml", "hestia.toml", "myvesta.toml"}; !slices.Equal(order, want) {
+		t.Errorf("rules are from %q, want %q", order, want)
+	}
+	const path = "/home/alice/web/a.example/public_html"
+	b := bindingOf()
+	b.DocRoots = []string{path}
+	for dir, want := range map[string]string{path: "hestia.toml:docroot", "/home/alice/web/a.example": "hestia.toml:domain", "/home/alice/web": "hestia.toml:web"} {
+		if r := ruleFor(mustBind(t, p, b), dir, rightful.KindDir); r == nil || r.String() != want {
+			t.Errorf("%s: rule %v, want %s", dir, r, want)
+		}
+	}
+	// The same directories are any {docroot-parent} where no layout names them.
+	if r := ruleFor(mustBind(t, mustLoad(t, "plain"), b), "/home/alice/web", rightful.KindDir); r == nil || r.Name != "docroot-parent" {
+		t.Errorf("without a layout: rule %v", r)
+	}
+	for text, want := range map[string]string{
+		"base = \"plain\"\n":         "base is for the embedded rules",
+		"layout = [\"web/**\"]\n":    "layout",
+		"layout = [\"{docroot}\"]\n": "layout",
+		"layout = [\"a//b\"]\n":      "layout",
+	} {
+		_, err := Load("plain", overrides("x.toml", "version = 1\npanel = \"*\"\n"+text))
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "x.toml:3") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestANestedHomeHasItsOwnOwner(t *testing.T) {
+	p, err := newPolicy(`
+[[rule]]
+name = "home"
+path = "**"
+accept = [{ owner = "user" }]
+[[rule]]
+name = "mine"
+path = ["{nested}", "{nested}/**"]
+accept = [{ owner = "nested", group = "nested", mode = "0700", deny = "0077" }]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bd := bindingOf()
+	bd.DocRoots = nil
+	bd.Nested = []Nested{{"/home/alice/homes/bob", 20102, 5}, {"/home/alice/homes/bobby", 20103, 5}, {"/home/alice/homes/bobby/deep", 20104, 6}}
+	b := mustBind(t, p, bd)
+	for path, uid := range map[string]uint32{
+		"/home/alice/homes": alice, "/home/alice/homes/bob": 20102, "/home/alice/homes/bob/x/y": 20102, "/home/alice/homes/bobby": 20103,
+		"/home/alice/homes/bobby/x": 20103, "/home/alice/homes/bobby/deep": 20104, "/home/alice/homes/bobby/deep/x": 20104,
+		"/home/alice/homes/bobbys": alice, "/home/alice/homes/bo": alice,
+	} {
+		r := ruleFor(b, path, rightful.KindDir)
+		if got := r.Judge(rightful.Meta{UID: 9, GID: 9, Mode: 0o700}, rightful.KindDir, false).Want.UID; got != uid {
+			t.Errorf("%s belongs to %d, want %d (%s)", path, got, uid, r)
+		}
+		if m := b.Explain(path, rightful.KindDir); len(m) == 0 || m[0].Rule != r {
+			t.Errorf("%s: %v decides, %v is explained", path, r, m)
+		}
+	}
+	// Without such homes the rule is as if it were not written.
+	bd.Nested = nil
+	if r := ruleFor(mustBind(t, p, bd), "/home/alice/homes/bob", rightful.KindDir); r.Name != "home" {
+		t.Errorf("without nested homes: %v", r)
+	}
+	bd.Nested = []Nested{{"homes/bob", 1, 1}}
+	if _, err := p.Bind(bd); err == nil {
+		t.Error("a nested home that is not absolute was bound")
+	}
 }

@@ -13,21 +13,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A hosted is a server of one panel, whole: its files, and the homes of alice and bob as the panel makes them.
+// A hosted is a server of one panel, whole: its files, and the home of its account as the panel makes it.
 type hosted struct {
 	panel, files, homes string
-	// accident is what is laid over the homes; findings is what check must say then, as "path problem want".
+	// accident are lines that take the place of those of the same paths; findings is what check must say then, as "path problem want".
 	accident string
 	findings []string
 }
 
-// open builds it, in one pass over everything as Build does.
-func (h *hosted) open(t *testing.T, more string) Options {
+// open builds it and reads who lives there.
+func (h *hosted) open(t *testing.T) Options {
 	t.Helper()
 	dir := t.TempDir()
 	base := "d 0755 0:0 etc\nd 0755 0:0 home\nd 0755 0:0 var\nd 0755 0:0 usr\nd 0755 0:0 usr/local\nd 0755 0:0 var/www\n" +
 		`f 0644 0:0 etc/nsswitch.conf = "passwd: files\n"` + "\n"
-	treetest.Build(t, dir, base+h.files+h.homes+more)
+	treetest.Build(t, dir, base+h.files+h.homes)
 	s, err := tree.OpenServer(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -170,13 +170,13 @@ func hostedPanels() []hosted {
 }
 
 // A healthy account as its panel makes it has no finding; after an accident check says exactly what is wrong and what it
-// should be, and after that change is made nothing is left. The servers of DirectAdmin, Virtualmin and Plesk, and one
+// should be. The servers of DirectAdmin, Virtualmin and Plesk, and one
 // more of HestiaCP, are real ones: internal/replay.
 func TestAccountsOfEveryPanelAreHealthyAsThePanelMakesThem(t *testing.T) {
 	treetest.NeedRoot(t)
 	for _, h := range hostedPanels() {
 		t.Run(h.panel, func(t *testing.T) {
-			healthy := reports(t, h.open(t, ""))[0]
+			healthy := reports(t, h.open(t))[0]
 			for _, f := range healthy.Findings {
 				t.Errorf("healthy, but %s %s: want %v (%s)", f.Path, f.Problem, f.Want, f.Rule)
 			}
@@ -186,7 +186,7 @@ func TestAccountsOfEveryPanelAreHealthyAsThePanelMakesThem(t *testing.T) {
 				}
 			}
 			h.replace()
-			r := reports(t, h.open(t, ""))[0]
+			r := reports(t, h.open(t))[0]
 			home := r.Account.Home
 			var got []string
 			for _, f := range r.Findings {

@@ -1,11 +1,7 @@
 package replay
 
 import (
-	"bytes"
-	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -120,8 +116,7 @@ func matrix(t *testing.T, u *setup, rows []row) {
 	l.complete(predicted, listed(rows, sites))
 
 	// Requests of which the log is read go one by one.
-	var fixture []byte
-	shapes, own := map[string]bool{}, map[string]map[string]bool{} // own: what scripts do by themselves
+	own := map[string]map[string]bool{} // what scripts do by themselves
 	var rest []*request
 	for i, r := range rows {
 		s, listed := sites[i], map[string]bool{}
@@ -129,7 +124,6 @@ func matrix(t *testing.T, u *setup, rows []row) {
 		for _, a := range l.asks(s, r) {
 			listed[a.path] = true
 			own[s.name()][a.path] = a.mark == "!"
-			fixture = append(fixture, l.distil(s, r, a, shapes)...)
 			hold(t, r, a, predicted[s.name()][a.path])
 		}
 		for url := range predicted[s.name()] {
@@ -139,12 +133,6 @@ func matrix(t *testing.T, u *setup, rows []row) {
 		}
 	}
 	rest = l.harmless(predicted, rest)
-	if *writeLines {
-		name := "../web/testdata/loglines-" + strings.ToLower(strings.TrimPrefix(t.Name(), "TestTheMatrixUnder")) + ".jsonl"
-		if err := os.WriteFile(name, fixture, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	unknown := l.hold(predicted, rest)
 	if t.Failed() {
 		return // what follows would say the same again
@@ -274,40 +262,6 @@ func hold(t *testing.T, r row, a *ask, p *prediction) {
 	case p.Certain && mark.MatchString(a.code) && a.want >= 400 && p.Code != a.code:
 		t.Errorf("%s: logged %s, predicted %v", at, a.code, p)
 	}
-}
-
-var (
-	writeLines = flag.Bool("loglines", false, "write what the servers log to internal/web/testdata, for the tests of the log reader")
-	varying    = regexp.MustCompile(`/(home|srv|home2|var/www|run)/[^ ':")]*|[0-9]+|GET [^ ]*`)
-)
-
-// distil makes lines for the tests of the log reader: what a server says of a state, with neutral paths, each shape of
-// line once.
-func (l *lab) distil(s *labSite, r row, a *ask, shapes map[string]bool) []byte {
-	var out []byte
-	neutral := strings.NewReplacer(s.user, "alice", "/var/log/lab/", "/var/log/apache2/")
-	for _, line := range a.logs {
-		text := neutral.Replace(line.text)
-		shape := line.server + varying.ReplaceAllString(text, "")
-		if shapes[shape] {
-			continue
-		}
-		shapes[shape] = true
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		if err := enc.Encode(struct {
-			Row    string `json:"row"`
-			Server string `json:"server"`
-			Line   string `json:"line"`
-			Status int    `json:"status"`
-			State  string `json:"state"`
-		}{r.id + "/" + r.kind, line.server, text, a.status, r.state}); err != nil {
-			l.t.Fatal(err)
-		}
-		out = append(out, b.Bytes()...)
-	}
-	return out
 }
 
 // Every row has a state of its own, and the matrix is as large as was promised.

@@ -123,6 +123,9 @@ func (d *demo) story(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.unvisited(ctx); err != nil {
+		return err
+	}
 	d.say("The web server itself, asked for every site:")
 	down := d.table(ctx)
 	d.broken = len(down)
@@ -174,6 +177,17 @@ func (d *demo) story(ctx context.Context) error {
 		return err
 	}
 	return d.guarded(ctx, repaired)
+}
+
+// unvisited shows what no log can tell: which sites are broken and were not visited, and why one of them is.
+func (d *demo) unvisited(ctx context.Context) error {
+	d.chapter("What the logs know, and what they cannot")
+	if _, err := d.run(ctx, 1, "rightful", "logs"); err != nil {
+		return err
+	}
+	sites := d.box.Sites()
+	_, err := d.run(ctx, 1, "rightful", "explain", "http://"+sites[len(sites)-1].Host+"/")
+	return err
 }
 
 // guarded is the same day with guard in front of the script.

@@ -17,7 +17,16 @@ group() { # of all document roots: the web server's, or the customer's own
 	roots | while IFS=: read -r user root; do chgrp "${1:-$user}" "$root"; done
 }
 case "$*" in
-check) echo "all sites are down"; exit 1 ;;
+check)
+	roots | while IFS=: read -r user root; do [ "$(stat -c %G "$root")" = nobody ] || exit 1; done ||
+		{ echo "all sites are down"; exit 1; }
+	echo "nothing is wrong" ;;
+logs) echo "broken and in no log"; exit 1 ;;
+'explain http://'*) echo "why"; exit 1 ;;
+'guard -- /root/fix-ownership')
+	/root/fix-ownership
+	[ $fault = lazy-guard ] || group nobody
+	exit 4 ;;
 '--json check')
 	awk '$2 != "localhost" && $2 != "box" { print $2 }' /etc/hosts | while read -r site; do
 		[ "$fault$site" != blind-checkbob.example ] || continue
@@ -52,6 +61,7 @@ func TestTheDemoHoldsEveryStepAgainstTheServer(t *testing.T) {
 		{"lazy-undo", "after the undo"},
 		{"lazy-redo", "do not answer 200"},
 		{"inexact-undo", "/home/alice/public_html/.env"},
+		{"lazy-guard", "do not answer 200"},
 	} {
 		t.Run(test.fault, func(t *testing.T) {
 			binary := filepath.Join(t.TempDir(), "rightful")
@@ -69,7 +79,8 @@ func TestTheDemoHoldsEveryStepAgainstTheServer(t *testing.T) {
 				t.Logf("%s", &out)
 				for _, s := range []string{
 					"\nbox# /root/fix-ownership\n", "\nbox# rightful undo r2 --yes\n", "403  http://alice.example/\n",
-					"\n5 answer 403\n", "\n5 answer 200\n", "2 accounts, 5 sites: 5 broken",
+					"\n5 answer 403\n", "\n5 answer 200\n",
+					"\nbox# rightful logs\n", "\nbox# rightful guard -- /root/fix-ownership\n", "2 accounts, 5 sites: 5 broken",
 				} {
 					if !strings.Contains(out.String(), s) {
 						t.Errorf("the story lacks %q", s)

@@ -211,8 +211,12 @@ func (j *job) asRecorded(was *snapshot.Entry, same bool, kind rightful.Kind, hav
 	}
 	const setID = rightful.ModeSetuid | rightful.ModeSetgid
 	chown := w.UID != have.UID || w.GID != have.GID
-	if !same {
+	if asOwned := w.UID == m.UID && w.GID == m.GID; !same || !asOwned {
+		// A privilege was that of the recorded owner and group, and is nobody else's.
 		w.Mode &^= setID &^ have.Mode
+		if len(m.Caps) > 0 && !asOwned {
+			w.Caps = have.Caps
+		}
 	}
 	if chown && only&snapshot.FieldMode == 0 || !same && chown {
 		w.Mode &^= setID // privilege never crosses an owner change
@@ -303,8 +307,8 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 		return op
 	}
 	rs.met[was.Number/64] |= 1 << (was.Number % 64)
-	if !rs.truth.covers(p) || kind == rightful.KindBlock || kind == rightful.KindChar {
-		return op // a device is never changed
+	if !rs.truth.covers(p) {
+		return op
 	}
 	only := rs.truth.Only
 	if only == 0 {
@@ -320,6 +324,10 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 	op.problem, op.open = difference(have, rc.want, was.Meta)
 	if rc.want.Equal(have) {
 		op.want = nil
+		return op
+	}
+	if kind == rightful.KindBlock || kind == rightful.KindChar {
+		op.problem, op.want, op.note = Device, nil, deviceNote
 		return op
 	}
 	return j.permit(lv, p, kind, have, immutable, op)

@@ -24,6 +24,9 @@ type opinion struct {
 	recalled *recalled
 }
 
+// deviceNote is what is told of a device in an account.
+const deviceNote = "never opened or changed: look at who made it, and remove it by hand"
+
 func ruleName(r *policy.Rule) string {
 	if r == nil {
 		return ""
@@ -38,8 +41,7 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	}
 	op := opinion{after: have, rule: rule}
 	if kind == rightful.KindBlock || kind == rightful.KindChar {
-		op.problem, op.rule = Device, nil
-		op.note = "never opened or changed: look at who made it, and remove it by hand"
+		op.problem, op.rule, op.note = Device, nil, deviceNote
 		return op
 	}
 	if rule == nil {

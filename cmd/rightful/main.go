@@ -16,7 +16,16 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	var ends []os.Signal
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
+		if !signal.Ignored(s) { // by whoever started us, who wants it to stay so
+			ends = append(ends, s)
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	if len(ends) > 0 { // none would be all
+		ctx, stop = signal.NotifyContext(ctx, ends...)
+	}
 	context.AfterFunc(ctx, stop) // from now on the kernel's default: the next signal kills
 	poke := make(chan os.Signal, 1)
 	signal.Notify(poke, unix.SIGUSR1)

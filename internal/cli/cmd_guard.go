@@ -104,25 +104,89 @@ func (a *app) guard(ctx context.Context, args []string, f guardFlags) error {
 		}
 		return fail(code, fmt.Errorf("find command %q: %w", args[0], errors.Unwrap(err)))
 	}
+	signals := make(chan os.Signal, 8)
+	if outer, err := a.outerWatch(f); err != nil {
+		return ownFailure(err)
+	} else if outer != nil {
+		a.note("guard: this command is part of what run %s watches", outer.Run)
+		defer catch(signals)()
+		code, _, err := a.runGuarded(program, args, outer.Run, signals)
+		if err != nil {
+			return ownFailure(err)
+		}
+		return exitWith(code)
+	}
 	w, err := a.beginWatch(ctx, f)
 	if err != nil {
 		return ownFailure(err)
 	}
 	defer w.close()
 	// From here on signals are the command's: its end is what is waited for, however it comes.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP)
-	defer signal.Stop(signals)
-	code, reason, err := a.runGuarded(program, args, signals)
+	defer catch(signals)()
+	if ctx.Err() != nil { // the last one that came for us
+		return errors.Join(ctx.Err(), w.st.EndGuard(w.g.Run))
+	}
+	code, reason, err := a.runGuarded(program, args, w.g.Run, signals)
 	if err != nil {
 		return ownFailure(errors.Join(err, w.st.EndGuard(w.g.Run)))
 	}
 	ctx = context.WithoutCancel(ctx)
 	d, err := a.compareWatch(ctx, w, reason)
 	if err != nil {
-		return ownFailure(err)
+		return fail(exitGuard, fmt.Errorf("%s, but what it changed is not known yet: %w", reason, err), a.again("undo", w.g.Run))
 	}
-	return a.decide(ctx, w, d, code)
+	return a.decide(ctx, w, d, code, signals)
+}
+
+// guardedVar tells a command by which run it is watched, for the wrappers of programs that it runs in turn.
+const guardedVar = "RIGHTFUL_GUARDED"
+
+// outerWatch gives the watch that this one would be a part of: a guarded command runs a guarded command. It is nil where
+// there is none, or where that one does not watch all that this one would.
+func (a *app) outerWatch(f guardFlags) (*repair.Guard, error) {
+	id := a.env.Getenv(guardedVar)
+	if id == "" || a.needRoot() != nil {
+		return nil, nil
+	}
+	s, err := a.openServer()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	st, err := repair.OpenState(a.cfg.State, s)
+	if err != nil {
+		return nil, fail(exitCannot, err, "--state DIR")
+	}
+	g, err := st.PendingGuard(id)
+	if err != nil || g == nil || g.All {
+		return g, err
+	}
+	for _, n := range f.accounts {
+		if !slices.Contains(g.Accounts, n) {
+			return nil, nil
+		}
+	}
+	if len(f.accounts) == 0 {
+		return nil, nil
+	}
+	return g, nil
+}
+
+// catch has signals delivered until the returned function is called. One that whoever started us ignores stays ignored,
+// for the command too, as nohup(1) wants it. A reader of ours that went away must not end us with the command's doing
+// not yet looked at.
+func catch(signals chan os.Signal) (stop func()) {
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, unix.SIGPIPE)
+	return func() {
+		signal.Stop(signals)
+		signal.Stop(gone)
+	}
 }
 
 // ownFailure gives guard's own exit code to an error, so that it cannot be taken for the command's.
@@ -145,16 +209,27 @@ func (a *app) beginWatch(ctx context.Context, f guardFlags) (*watch, error) {
 	}
 	w := &watch{writing: writing, undoOn: f.undoOn}
 	if err = w.someLeft(); err == nil {
+		a.tellUnwatched(w)
 		err = a.askAll(ctx, w)
 	}
 	if err == nil {
-		err = a.recordBefore(ctx, w)
+		err = a.recordBefore(ctx, w, len(f.accounts) == 0)
 	}
 	if err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
+}
+
+// tellUnwatched says where the configuration keeps us from looking.
+func (a *app) tellUnwatched(w *watch) {
+	if n := len(w.excluded); n > 0 {
+		a.note("guard: %s excluded, and not watched", counted(n, "account is", "accounts are"))
+	}
+	if len(w.opts.Exclude) > 0 {
+		a.note("guard: excluded, and not watched: %s", quoteAll(w.opts.Exclude))
+	}
 }
 
 // askAll asks every site that is watched for its front page.
@@ -178,12 +253,12 @@ func (a *app) askAll(ctx context.Context, w *watch) error {
 }
 
 // recordBefore takes the snapshot that the command's doing is found out by, and notes that it is about to run.
-func (a *app) recordBefore(ctx context.Context, w *watch) error {
+func (a *app) recordBefore(ctx context.Context, w *watch, all bool) error {
 	st, err := snapshot.Open(a.cfg.State, w.s)
 	if err != nil {
 		return fail(exitGuard, err, "--state DIR")
 	}
-	taking, missed, err := a.record(ctx, w.checking, st, repair.VerbGuard)
+	taking, missed, _, err := a.record(ctx, w.checking, st, repair.VerbGuard) // a home that is not there, nobody can harm
 	if err != nil {
 		return err
 	}
@@ -194,9 +269,14 @@ func (a *app) recordBefore(ctx context.Context, w *watch) error {
 	if w.snap, err = taking.Commit(); err != nil {
 		return fail(exitGuard, fmt.Errorf("%w; the command was not run", err), "--state DIR")
 	}
-	g := repair.Guard{Snapshot: w.snap.ID, By: a.by(), Command: a.commandLine()}
+	g := repair.Guard{Snapshot: w.snap.ID, All: all, By: a.by(), Command: a.commandLine()}
+	unread := 0
 	for i := range w.snap.Accounts {
 		g.Accounts = append(g.Accounts, w.snap.Accounts[i].Account)
+		unread += w.snap.Accounts[i].Unread
+	}
+	if unread > 0 {
+		a.warn("%s could not be read, or is another file system, and is not watched: %s", entries(unread), a.again("snapshot", "show", w.snap.ID))
 	}
 	if w.g, err = w.st.BeginGuard(g); err != nil {
 		return fail(exitGuard, fmt.Errorf("%w; the command was not run", err), "--state DIR")
@@ -204,10 +284,12 @@ func (a *app) recordBefore(ctx context.Context, w *watch) error {
 	return nil
 }
 
-// runGuarded runs the command with our own streams and passes signals on. The error says that it was not started.
-func (a *app) runGuarded(program string, args []string, signals <-chan os.Signal) (code int, reason string, err error) {
+// runGuarded runs the command with our own streams, as part of a run, and passes signals on. The error says that it was not
+// started.
+func (a *app) runGuarded(program string, args []string, run string, signals <-chan os.Signal) (code int, reason string, err error) {
 	a.out.flush()
 	cmd := &exec.Cmd{Path: program, Args: args, Stdin: a.env.Stdin, Stdout: a.env.Stdout, Stderr: a.env.Stderr}
+	cmd.Env = append(cmd.Environ(), guardedVar+"="+run)
 	if err := cmd.Start(); err != nil {
 		return 0, "", fail(126, fmt.Errorf("run command %q: %w", args[0], errors.Unwrap(err)))
 	}
@@ -239,7 +321,7 @@ func (a *app) runGuarded(program string, args []string, signals <-chan os.Signal
 type did struct {
 	run       *rightful.Run
 	gone, new int
-	left      int // entries whose change cannot be taken back
+	left      int // recorded entries whose change cannot be taken back
 	worse     []worseSite
 	better    []string
 }
@@ -267,7 +349,7 @@ func (a *app) compareWatch(ctx context.Context, w *watch, reason string) (*did, 
 	d.run, err = a.settleGuard(ctx, w.writing, w.g, reason, func(r *check.Report) {
 		d.gone, d.new = d.gone+r.Gone, d.new+r.New
 		for i := range r.Findings {
-			if f := &r.Findings[i]; f.Want == nil || f.Accept != "" || f.Note != "" {
+			if f := &r.Findings[i]; f.Source != "" && (f.Want == nil || f.Accept != "" || f.Note != "") {
 				d.left++
 			}
 		}
@@ -321,15 +403,21 @@ func (a *app) settleGuard(ctx context.Context, w *writing, g *repair.Guard, reas
 	opts.Accounts, opts.Plan = nil, true
 	opts.Truth = &check.Truth{Store: st, Snapshots: []*snapshot.Snapshot{sn}, Restore: true}
 	for _, n := range g.Accounts {
-		if w.has(n) {
+		if acct, ok := w.ps.Account(n); ok {
 			opts.Accounts = append(opts.Accounts, n)
+			// What the command closed was not closed by a person on purpose, and what fitted into a quota before does
+			// again. Only of an account that a watch cut short may have been suspended after, nothing is touched.
+			opts.Accept = append(opts.Accept, check.Accept{Risk: check.RiskQuota, Name: n})
+			if !acct.Suspended || tell != nil {
+				opts.Accept = append(opts.Accept, check.Accept{Risk: check.RiskLocked, Name: n})
+			}
 		} else {
 			a.warn("account %s is no more: what the command did to it is not known", term.Quote(n))
 		}
 	}
 	plan, err := w.st.NewPlan(repair.PlanHeader{Verb: repair.VerbGuard, By: g.By, Command: g.Command})
 	if err != nil {
-		return nil, fail(exitCannot, err, "--state DIR")
+		return nil, fail(exitCannot, err, a.again("undo", g.Run))
 	}
 	p := a.begin("comparing", "entries", 0)
 	defer p.End()
@@ -349,7 +437,7 @@ func (a *app) settleGuard(ctx context.Context, w *writing, g *repair.Guard, reas
 		return nil, a.runError(ctx, err)
 	}
 	if err := plan.Commit(); err != nil {
-		return nil, fail(exitCannot, err, "--state DIR")
+		return nil, fail(exitCannot, err, a.again("undo", g.Run))
 	}
 	run, err := w.st.RecordGuard(g, plan.ID(), reason)
 	if err != nil {
@@ -359,11 +447,11 @@ func (a *app) settleGuard(ctx context.Context, w *writing, g *repair.Guard, reas
 }
 
 // decide tells what the command did, and takes it back where that is wanted.
-func (a *app) decide(ctx context.Context, w *watch, d *did, code int) error {
+func (a *app) decide(ctx context.Context, w *watch, d *did, code int, signals <-chan os.Signal) error {
 	a.tellWatch(d)
 	back := d.run.Changed > 0 && (w.undoOn == undoChanged || w.undoOn == undoWorse && len(d.worse) > 0)
 	if back && w.undoOn == undoWorse && a.env.StdinTTY && a.env.StderrTTY {
-		back = a.confirm(ctx, fmt.Sprintf("Take back what the command changed (%s)?", entries(d.run.Changed))) == nil
+		back = a.askBack(ctx, d, signals)
 	}
 	if !back {
 		if d.run.Changed > 0 && !a.cfg.JSON {
@@ -397,6 +485,31 @@ func (a *app) decide(ctx context.Context, w *watch, d *did, code int) error {
 		return fail(exitGuard, errors.Join(errors.New("take back: not all of it could be"), err), a.again("runs", undo.ID))
 	}
 	return exitWith(exitTakenBack)
+}
+
+// errSignal says that a signal ended a question.
+var errSignal = errors.New("interrupted")
+
+// askBack asks whether what the command changed is to be taken back. Where the terminal is lost it is, as where there never
+// was one.
+func (a *app) askBack(ctx context.Context, d *did, signals <-chan os.Signal) bool {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == unix.SIGHUP {
+					cancel(unix.EIO)
+				}
+				cancel(errSignal)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	err := a.confirm(ctx, fmt.Sprintf("Take back what the command changed (%s)?", entries(d.run.Changed)))
+	return err == nil || errors.Is(err, unix.EIO)
 }
 
 // tellWatch says on standard error what the command did: standard output is the command's.

@@ -150,28 +150,33 @@ func toJSON(sn *snapshot.Snapshot) snapshotJSON {
 	return j
 }
 
-// record takes a snapshot, up to its commit. The number of directories that could not be recorded is given too.
-func (a *app) record(ctx context.Context, c *checking, st *snapshot.Store, tag string) (k *snapshot.Taking, missed int, err error) {
+// record takes a snapshot, up to its commit. The numbers of directories that could not be recorded, and of homes that are
+// not there, are given too.
+func (a *app) record(ctx context.Context, c *checking, st *snapshot.Store, tag string) (k *snapshot.Taking, missed, absent int, err error) {
 	var previous *snapshot.Snapshot
 	if last, err := st.Newest(time.Time{}, 1); err == nil && len(last) > 0 {
 		previous = last[0]
 	}
 	k, err = st.Create(snapshot.Header{By: a.by(), Command: a.commandLine(), Tag: tag})
 	if err != nil {
-		return nil, 0, fail(exitCannot, err, "--state DIR")
+		return nil, 0, 0, fail(exitCannot, err, "--state DIR")
 	}
 	p := a.begin("recording", "entries", 0)
 	defer p.End()
 	c.opts.Walked = func(n int) { p.Add(int64(n)) }
 	err = check.Record(ctx, c.opts, k, previous, st, func(acct *panel.Account, err error) {
-		missed++
+		if tree.IsNotExist(err) {
+			absent++
+		} else {
+			missed++
+		}
 		a.warn("%v", err)
 	})
 	if err != nil {
 		k.Discard()
-		return nil, 0, a.runError(ctx, err)
+		return nil, 0, 0, a.runError(ctx, err)
 	}
-	return k, missed, nil
+	return k, missed, absent, nil
 }
 
 func (a *app) snapshotTake(ctx context.Context, args []string, tag string) error {
@@ -191,10 +196,10 @@ func (a *app) snapshotTake(ctx context.Context, args []string, tag string) error
 		return fail(exitCannot, err, "--state DIR")
 	}
 	for _, b := range c.busy(c.opts.Accounts) {
-		a.warn("process %d is changing %s right now: %s", b.PID, term.Quote(b.Path), b.Command)
+		a.warn("process %d is changing %s right now: %s", b.PID, term.Quote(b.Path), term.Line(b.Command))
 	}
 	start := time.Now()
-	k, missed, err := a.record(ctx, c, st, tag)
+	k, missed, absent, err := a.record(ctx, c, st, tag)
 	if err != nil {
 		return err
 	}
@@ -213,15 +218,15 @@ func (a *app) snapshotTake(ctx context.Context, args []string, tag string) error
 			NewBytes int64   `json:"new_bytes"`
 			Missed   int     `json:"missed"`
 			Seconds  float64 `json:"seconds"`
-		}{sn.ID, j.Accounts, j.Entries, j.Bytes, k.Fresh(), missed, took})
+		}{sn.ID, j.Accounts, j.Entries, j.Bytes, k.Fresh(), missed + absent, took})
 	} else {
 		a.out.printf("snapshot %s: %s, %s, %s (%s of it new) in %.2f s\n", sn.ID, accounts(j.Accounts), entries(j.Entries),
 			rightful.SizeText(j.Bytes), rightful.SizeText(k.Fresh()), took)
 	}
 	if j.Unread > 0 {
-		a.warn("%s could not be read, or is another file system: rightful snapshot show %s says what", entries(j.Unread), sn.ID)
+		a.warn("%s could not be read, or is another file system: %s says what", entries(j.Unread), a.again("snapshot", "show", sn.ID))
 	}
-	if missed > 0 || brokenFiles(c.ps.Issues) {
+	if missed+absent > 0 || brokenFiles(c.ps.Issues) {
 		return exitWith(exitFindings)
 	}
 	return nil

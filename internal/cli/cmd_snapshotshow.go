@@ -354,7 +354,7 @@ func (a *app) snapshotDiff(ctx context.Context, args []string) error {
 		if c.opts.Accounts = recordedOf(before, c); len(c.opts.Accounts) == 0 {
 			return fail(exitCannot, fmt.Errorf("compare snapshot %q: none of its accounts is on this server any more", before.ID))
 		}
-		k, _, err := a.record(ctx, c, st, "")
+		k, _, _, err := a.record(ctx, c, st, "")
 		if err != nil {
 			return err
 		}

@@ -26,11 +26,13 @@ type Guard struct {
 	Version int    `json:"version"`
 	Run     string `json:"run"` // its name, for RecordGuard
 	// Snapshot is what all that the command may touch was before, Accounts whose it is.
-	Snapshot string    `json:"snapshot"`
-	Accounts []string  `json:"accounts"`
-	Started  time.Time `json:"started"`
-	By       string    `json:"by"`
-	Command  string    `json:"command"`
+	Snapshot string   `json:"snapshot"`
+	Accounts []string `json:"accounts"`
+	// All: they are all that there are.
+	All     bool      `json:"all,omitempty"`
+	Started time.Time `json:"started"`
+	By      string    `json:"by"`
+	Command string    `json:"command"`
 }
 
 const guardExt = ".guard"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -605,9 +606,41 @@ func (a *app) wrap(args []string, f guardFlags) error {
 	if len(f.accounts) > 0 {
 		own = append(own, "--accounts="+strings.Join(f.accounts, ","))
 	}
-	if err := wrapper.Install(s, path, term.Command(append(own, a.where...)...)); err != nil {
-		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err))
+	where, err := a.whereAlways()
+	if err != nil {
+		return fail(exitCannot, err)
+	}
+	if err := wrapper.Install(s, path, term.Command(append(own, where...)...)); err != nil {
+		hints := []string{}
+		if left, ok := errors.AsType[*wrapper.LeftError](err); ok {
+			hints = append(hints, term.Command("rm", left.Path))
+		}
+		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), hints...)
 	}
 	a.out.printf("%s is guarded from now on; to take that back: %s\n", term.Quote(path), a.again("guard", "--remove", path))
 	return nil
+}
+
+// whereAlways gives the flags that say which server and state directory this is, from wherever and with whatever
+// environment they are used: a wrapper is run by cron.
+func (a *app) whereAlways() ([]string, error) {
+	var out []string
+	for _, name := range []string{"root", "state", "config"} {
+		v := a.env.Getenv("RIGHTFUL_" + strings.ToUpper(name))
+		if i := slices.Index(a.where, "--"+name); i >= 0 {
+			v = a.where[i+1]
+		}
+		if v == "" {
+			continue
+		}
+		v, err := filepath.Abs(v)
+		if err != nil {
+			return nil, fmt.Errorf("resolve --%s: %w", name, err)
+		}
+		out = append(out, "--"+name, v)
+	}
+	for _, v := range a.cfg.WebConfig {
+		out = append(out, "--web-config", v)
+	}
+	return out, nil
 }

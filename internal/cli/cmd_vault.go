@@ -542,6 +542,9 @@ func (a *app) vaultExtract(ref string, args []string) error {
 	var below []vault.File
 	for _, f := range files {
 		if len(args) == 2 && f.Path == args[1] {
+			if a.env.StdoutTTY && term.Clean(string(f.Data)) != string(f.Data) { // a customer wrote it
+				return fail(exitUsage, fmt.Errorf("extract %q: there is more than text in it, which could write to this terminal", f.Path), a.again("vault", "extract", args[0], f.Path, "--from", v.ID)+" | cat -v")
+			}
 			a.out.write(f.Data)
 			return nil
 		}
@@ -549,11 +552,14 @@ func (a *app) vaultExtract(ref string, args []string) error {
 			below = append(below, f)
 		}
 	}
-	if len(below) == 0 && len(args) == 2 {
+	if len(below) == 0 && len(args) == 1 { // as it is where the home was gone when the vault was taken
+		return fail(exitUsage, fmt.Errorf("extract account %q: vault %s holds none of its files", args[0], v.ID), a.again("vault", "list"), a.again("vault", "extract", args[0], "--from", "VAULT"))
+	}
+	if len(below) == 0 {
 		return fail(exitUsage, fmt.Errorf("extract %q: it is not in vault %s", args[1], v.ID), a.again("vault", "show", v.ID, args[0]))
 	}
 	if a.env.StdoutTTY {
-		return fail(exitUsage, errors.New("extract: a tar archive is nothing for a terminal"), a.again("vault", "extract", args[0], "PATH"), a.again("vault", "extract", args[0])+" >"+term.Shell(args[0]+".tar"))
+		return fail(exitUsage, errors.New("extract: a tar archive is nothing for a terminal"), a.again("vault", "show", v.ID, args[0]), a.again("vault", "extract", args[0], "--from", v.ID)+" >"+term.Shell(args[0]+".tar"))
 	}
 	var b bytes.Buffer
 	if err := vault.WriteTar(&b, below); err != nil {

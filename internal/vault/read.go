@@ -44,7 +44,7 @@ func (s *Store) Archive(v *Vault, account string) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		return nil, fmt.Errorf("read account %q in vault %q: %w", account, v.ID, err)
 	}
-	key, err := s.identity(false)
+	key, err := s.identity()
 	if err != nil {
 		return fail(err)
 	}

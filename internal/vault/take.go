@@ -46,6 +46,9 @@ const (
 	maxLeft     = 1000 // that are told one by one
 )
 
+// firstPerson is the lowest uid that no program of the system runs as (useradd(8), UID_MIN).
+const firstPerson = 1000
+
 // A Left is a file that should have been kept and was not, and why.
 type Left struct {
 	Path    string `json:"path"`
@@ -70,7 +73,7 @@ func (s *Store) Create(h Header, recipients []string) (*Taking, error) {
 	}
 	t := &Taking{s: s}
 	var err error
-	if t.key, err = s.identity(true); err != nil {
+	if t.key, err = s.ownIdentity(); err != nil {
 		return nil, err
 	}
 	t.recipients = []age.Recipient{t.key.Recipient()}
@@ -203,7 +206,7 @@ type collector struct {
 	src   *Source
 	max   int64
 	base  string
-	here  []policy.State // of the directories that the walk is in, by depth
+	here  []level // the directories that the walk is in, by depth
 	met   []met
 	files []File // with their data
 	size  int64
@@ -211,11 +214,17 @@ type collector struct {
 	nleft int
 }
 
+// level is what is known of a directory.
+type level struct {
+	state policy.State
+	pass  bool // the account can get at what is in it
+}
+
 // met is a directory that was met and is not yet entered.
 type met struct {
 	ino   uint64
 	depth int
-	state policy.State
+	level level
 }
 
 func newCollector(srv *tree.Server, src *Source) *collector {
@@ -262,27 +271,33 @@ func (c *collector) leave(path, reason string) {
 func (c *collector) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	var state policy.State
 	var rule *policy.Rule
-	depth := 0
+	depth, pass := 0, true
 	if d == nil {
 		c.met = c.met[:0]
 		state, rule = c.src.Files.Base(c.base)
 	} else {
-		state, rule = c.here[d.Depth].ChildBytes(e.Name, e.Kind)
-		depth = d.Depth + 1
+		above := c.here[d.Depth]
+		state, rule = above.state.ChildBytes(e.Name, e.Kind)
+		depth, pass = d.Depth+1, above.pass
 	}
 	if e.Kind == rightful.KindDir {
-		c.met = append(c.met, met{e.Ino, depth, state})
+		m, err := e.Meta()
+		if err != nil {
+			pass = false // nothing but what is the account's own is kept from in it
+		}
+		pass = pass && (m.UID == c.src.Account.UID || m.Allowed(c.src.Identity, rightful.RightSearch))
+		c.met = append(c.met, met{e.Ino, depth, level{state, pass}})
 		return true, nil
 	}
 	if rule == nil || e.Kind != rightful.KindFile {
 		return false, nil
 	}
-	c.file(e)
+	c.file(e, pass)
 	return false, nil
 }
 
-// file keeps one file, or says why not.
-func (c *collector) file(e *tree.Entry) {
+// file keeps one file, or says why not. pass: the account can get at it.
+func (c *collector) file(e *tree.Entry, pass bool) {
 	m, err := e.Meta()
 	switch {
 	case err != nil:
@@ -290,7 +305,7 @@ func (c *collector) file(e *tree.Entry) {
 	case e.Nlink > 1:
 		// It may be another's that was linked into the account: what root reads, the account would get.
 		c.leave(e.Path(), "it has further hard links")
-	case m.UID != c.src.Account.UID && !m.Allowed(c.src.Identity, 4):
+	case m.UID != c.src.Account.UID && !(pass && m.Allowed(c.src.Identity, 4)):
 		c.leave(e.Path(), "it is not the account's, who cannot read it")
 	case e.Size > c.max:
 		c.leave(e.Path(), fmt.Sprintf("larger than %s", rightful.SizeText(c.max)))
@@ -335,6 +350,17 @@ func (c *collector) outside(path string) {
 		c.leave(path, "it is a "+at.Stat.Kind.String())
 		return
 	}
+	// Whoever could put another file or a link there would have root keep any file of the server's as his own.
+	for _, x := range chain[:len(chain)-1] {
+		if x.Stat.UID >= firstPerson || x.Stat.Kind == rightful.KindSymlink && x.Stat.UID != 0 || x.Stat.Kind == rightful.KindDir && x.Meta.Mode&0o002 != 0 {
+			c.leave(path, fmt.Sprintf("%q on the way to it is not the administrator's alone", x.Path))
+			return
+		}
+	}
+	if at.Stat.Nlink > 1 {
+		c.leave(path, "it has further hard links")
+		return
+	}
 	c.keep(path, at.Meta, at.Stat.Mtime, func(limit int64) ([]byte, error) { return c.srv.ReadFile(path, limit) })
 }
 
@@ -344,7 +370,7 @@ func (c *collector) Enter(d *tree.Dir) error {
 	if i < 0 {
 		return &tree.Error{Op: "enter", Path: rightful.JoinPath(c.base, d.Rel()), Cause: tree.CauseChanged}
 	}
-	c.here = append(c.here[:d.Depth], c.met[i].state)
+	c.here = append(c.here[:d.Depth], c.met[i].level)
 	return nil
 }
 

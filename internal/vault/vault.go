@@ -126,22 +126,13 @@ func (s *Store) accountPath(hash string) string { return s.dir.Join(accountsDir,
 // KeyPath is where the server's key lies, for whoever wants to keep a copy elsewhere.
 func (s *Store) KeyPath() string { return s.dir.Join(keyFile) }
 
-// identity reads the server's key; with make1 set it makes one where there is none.
-func (s *Store) identity(make1 bool) (*age.X25519Identity, error) {
+// identity reads the server's key.
+func (s *Store) identity() (*age.X25519Identity, error) {
 	if s.key != nil {
 		return s.key, nil
 	}
 	text, err := s.dir.Read(keyFile, 4096)
 	switch {
-	case os.IsNotExist(err) && make1:
-		if s.key, err = age.GenerateX25519Identity(); err != nil {
-			return nil, fmt.Errorf("make key of the vault: %w", err)
-		}
-		if err = s.dir.Write(keyFile, []byte(s.key.String()+"\n")); err != nil {
-			s.key = nil
-			return nil, fmt.Errorf("write key of the vault %q: %w", s.KeyPath(), err)
-		}
-		return s.key, nil
 	case os.IsNotExist(err):
 		return nil, fmt.Errorf("open %q: %w", s.KeyPath(), ErrNoKey)
 	case err != nil:
@@ -151,6 +142,31 @@ func (s *Store) identity(make1 bool) (*age.X25519Identity, error) {
 		return nil, fmt.Errorf("read key of the vault %q: %w", s.KeyPath(), err)
 	}
 	return s.key, nil
+}
+
+// ownIdentity is identity, which makes the key where there is none. Of several who begin at once, one makes it: what the
+// others encrypted to keys of their own could be read by nobody.
+func (s *Store) ownIdentity() (*age.X25519Identity, error) {
+	if key, err := s.identity(); !errors.Is(err, ErrNoKey) {
+		return key, err
+	}
+	lock, err := s.lock(unix.LOCK_EX)
+	if err != nil {
+		return nil, fmt.Errorf("lock vault: %w", err)
+	}
+	defer lock.Close()
+	if key, err := s.identity(); !errors.Is(err, ErrNoKey) {
+		return key, err
+	}
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		return nil, fmt.Errorf("make key of the vault: %w", err)
+	}
+	if err := s.dir.Write(keyFile, []byte(key.String()+"\n")); err != nil {
+		return nil, fmt.Errorf("write key of the vault %q: %w", s.KeyPath(), state.Cause(err))
+	}
+	s.key = key
+	return key, nil
 }
 
 // name is what the file of an account's archive is called.
@@ -236,8 +252,8 @@ func (s *Store) Get(id string) (*Vault, error) {
 	if err == nil && v.ID != id {
 		err = ErrDamaged
 	}
-	if err == nil && v.Server != s.dir.Server {
-		err = fmt.Errorf("it is of server %s, this is %s", v.Server, s.dir.Server)
+	if err == nil && (v.Server != s.dir.Server || v.Root != s.dir.Root) {
+		err = fmt.Errorf("it is of server %s with root %q, this is %s with root %q", v.Server, v.Root, s.dir.Server, s.dir.Root)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read vault %q: %w", id, err)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rightful"
@@ -110,6 +112,9 @@ d 0755 20001:20001 home/alice/public_html
 d 0755 20001:20001 home/alice/public_html/a
 f 0640 20001:20001 home/alice/public_html/a/.htaccess acl=user::rw-,user:33:r--,group::---,mask::r--,other::--- = deny
 f 0644 20001:20001 home/alice/public_html/a/index.html = page
+d 0700 0:0 home/alice/ssl
+d 0755 0:0 home/alice/ssl/private
+f 0644 0:0 home/alice/ssl/private/key.pem = root's, out of reach
 d 0755 20001:20001 home/alice/public_html/.htaccess
 `)
 	v, _, left := h.take()
@@ -127,6 +132,8 @@ d 0755 20001:20001 home/alice/public_html/.htaccess
 		"/home/alice/.pgpass":     "it has further hard links",
 		"/home/alice/.procmailrc": "it is not the account's, who cannot read it",
 		"/home/alice/.bashrc":     "it is not the account's, who cannot read it",
+
+		"/home/alice/ssl/private/key.pem": "it is not the account's, who cannot read it",
 	}, reasons); d != "" {
 		t.Errorf("left out (-want +got):\n%s", d)
 	}
@@ -194,6 +201,53 @@ l 0777 20001:20001 home/alice/link -> ..
 	}
 	if kept == 0 {
 		t.Error("nothing was ever kept, so nothing was proved")
+	}
+}
+
+func TestAFileOutsideTheHomeIsReadOnlyWhereNoTenantCouldHavePutIt(t *testing.T) {
+	h := newHouse(t, `
+f 0600 0:0 home/secret = THE SECRET
+d 0755 20001:20001 home/alice/own
+l 0777 20001:20001 home/alice/own/alice -> ../../secret
+d 1777 0:0 open
+f 0600 20001:20001 open/alice = anybody's
+d 1730 0:0 spool
+f 0600 20001:20001 spool/alice = crontab
+d 0755 0:0 links
+h 0 0:0 links/alice -> home/secret
+`)
+	h.src.Outside = []string{"/home/alice/own/alice", "/open/alice", "/spool/alice", "/links/alice"}
+	v, _, left := h.take()
+	if d := cmp.Diff([]string{"/spool/alice"}, h.paths(v)); d != "" {
+		t.Errorf("kept (-want +got):\n%s", d)
+	}
+	if len(left) != 3 {
+		t.Errorf("left out %+v", left)
+	}
+}
+
+func TestTwoWhoBeginAtOnceHaveOneKey(t *testing.T) {
+	for range 20 {
+		h := newHouse(t, "f 0600 20001:20001 home/alice/.my.cnf = mine\n")
+		if err := h.store.dir.Create(); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		keys := make([]string, 4)
+		for i := range keys {
+			all.Go(func() {
+				s := *h.store
+				if key, err := s.ownIdentity(); err != nil {
+					t.Error(err)
+				} else {
+					keys[i] = key.String()
+				}
+			})
+		}
+		all.Wait()
+		if n := len(slices.Compact(slices.Sorted(slices.Values(keys)))); n != 1 {
+			t.Fatalf("%d keys were made", n)
+		}
 	}
 }
 

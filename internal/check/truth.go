@@ -1,10 +1,14 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"rightful"
+	"rightful/internal/panel"
 	"rightful/internal/policy"
 	"rightful/internal/snapshot"
 	"rightful/internal/tree"
@@ -41,6 +45,80 @@ type record struct {
 	snap *snapshot.Snapshot
 	r    *snapshot.Reader // nil until it is needed
 	err  error
+	ids  renumbered
+}
+
+// renumbered is what the ids of a snapshot's accounts mean now.
+type renumbered struct {
+	uids, gids map[uint32]uint32 // of accounts that have others now
+	// lost are ids of accounts that are no more, which somebody else has now, with the account's name.
+	lostUIDs, lostGIDs map[uint32]string
+}
+
+// renumber finds out by their names which ids the accounts of a snapshot have now. An account may have been made anew, and
+// its old uid may be another customer's.
+func renumber(sn *snapshot.Snapshot, users *panel.Users) (n renumbered) {
+	kept, keptGID := map[uint32]bool{}, map[uint32]bool{}
+	n = renumbered{map[uint32]uint32{}, map[uint32]uint32{}, map[uint32]string{}, map[uint32]string{}}
+	for i := range sn.Accounts {
+		a := &sn.Accounts[i]
+		u, ok := users.ByName(a.Account)
+		if !ok {
+			if _, held := users.ByUID(a.UID); held {
+				n.lostUIDs[a.UID], n.lostGIDs[a.GID] = a.Account, a.Account
+			}
+			continue
+		}
+		kept[a.UID] = kept[a.UID] || u.UID == a.UID
+		keptGID[a.GID] = keptGID[a.GID] || u.GID == a.GID
+		n.uids[a.UID], n.gids[a.GID] = u.UID, u.GID
+	}
+	maps.DeleteFunc(n.uids, func(uid, _ uint32) bool { return kept[uid] })
+	maps.DeleteFunc(n.gids, func(gid, _ uint32) bool { return keptGID[gid] })
+	maps.DeleteFunc(n.lostUIDs, func(uid uint32, _ string) bool { _, ok := n.uids[uid]; return ok || kept[uid] })
+	maps.DeleteFunc(n.lostGIDs, func(gid uint32, _ string) bool { _, ok := n.gids[gid]; return ok || keptGID[gid] })
+	return n
+}
+
+// none reports whether all ids mean what they meant.
+func (n *renumbered) none() bool {
+	return len(n.uids)+len(n.gids)+len(n.lostUIDs)+len(n.lostGIDs) == 0
+}
+
+// entry gives what is recorded of an entry with the ids of today. Of an account that is no more nothing is left but its
+// name, and what went by its ids is unknown.
+func (n *renumbered) entry(e *snapshot.Entry) (was *snapshot.Entry, whose string) {
+	if n.none() {
+		return e, ""
+	}
+	now := *e
+	m := &now.Meta
+	lost := func(names map[uint32]string, id uint32, f snapshot.Fields) {
+		if name, ok := names[id]; ok {
+			whose = name
+			now.Unknown |= f
+		}
+	}
+	lost(n.lostUIDs, m.UID, snapshot.FieldUID)
+	lost(n.lostGIDs, m.GID, snapshot.FieldGID)
+	acl := func(a rightful.ACL) rightful.ACL {
+		a = slices.Clone(a)
+		for i := range a {
+			switch x := &a[i]; x.Tag {
+			case rightful.ACLUser:
+				lost(n.lostUIDs, x.ID, snapshot.FieldACL)
+				x.ID = cmp.Or(n.uids[x.ID], x.ID)
+			case rightful.ACLGroup:
+				lost(n.lostGIDs, x.ID, snapshot.FieldACL)
+				x.ID = cmp.Or(n.gids[x.ID], x.ID)
+			}
+		}
+		slices.SortFunc(a, func(x, y rightful.ACLEntry) int { return cmp.Or(cmp.Compare(x.Tag, y.Tag), cmp.Compare(x.ID, y.ID)) })
+		return a
+	}
+	m.ACL, m.Default = acl(m.ACL), acl(m.Default)
+	m.UID, m.GID = cmp.Or(n.uids[m.UID], m.UID), cmp.Or(n.gids[m.GID], m.GID)
+	return &now, whose
 }
 
 // openRecords finds the records of the account. Several snapshots of an account that did not change are one.
@@ -57,7 +135,7 @@ func (j *job) openRecords() error {
 			continue
 		}
 		met[a.File] = true
-		rs.list = append(rs.list, &record{snap: sn})
+		rs.list = append(rs.list, &record{snap: sn, ids: renumber(sn, j.c.World.Users)})
 	}
 	if len(rs.list) == 0 {
 		if t.Restore {
@@ -263,8 +341,9 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want
 		if was == nil {
 			continue
 		}
+		was, whose := rec.ids.entry(was)
 		rc := j.asRecorded(was, same, kind, have, want, snapshot.FieldAll)
-		if !rc.want.Equal(have) && rc.note == "" && rule.Judge(rc.want, kind, j.c.Exact).OK {
+		if whose == "" && !rc.want.Equal(have) && rc.note == "" && rule.Judge(rc.want, kind, j.c.Exact).OK {
 			rc.source = rec.snap.ID
 			return rc, true
 		}
@@ -275,7 +354,7 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want
 // unchanged reports whether an entry is the inode that was recorded at its path, in the state that was: nearly always so, and
 // then nothing is to be thought about it.
 func (j *job) unchanged(e *tree.Entry, have *rightful.Meta) bool {
-	if !j.restoring() || e.Birth == 0 || e.Kind == rightful.KindSymlink {
+	if !j.restoring() || e.Birth == 0 || e.Kind == rightful.KindSymlink || !j.records.list[0].ids.none() {
 		return false
 	}
 	id := j.statID(&e.Stat)
@@ -314,7 +393,11 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 	if only == 0 {
 		only = snapshot.FieldAll
 	}
+	was, whose := rec.ids.entry(was)
 	rc := j.asRecorded(was, same, kind, have, have, only)
+	if whose != "" && rc.note == "" && snapshot.Differs(kind, have, was.Meta, 0)&only != 0 {
+		rc.note = "it was " + whose + "'s, who is no more, and whose ids are somebody else's now: they are not given"
+	}
 	if rc.want.Equal(have) && rc.note == "" {
 		return op
 	}

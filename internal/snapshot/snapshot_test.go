@@ -11,6 +11,8 @@ import (
 
 	"rightful"
 	"rightful/internal/state"
+	"rightful/internal/tree"
+	"rightful/internal/tree/treetest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -109,6 +111,64 @@ func open(t testing.TB, s *Store, sn *Snapshot) *Reader {
 	}
 	t.Cleanup(r.Close)
 	return r
+}
+
+func TestATenantCannotHaveRootHashForEver(t *testing.T) {
+	treetest.NeedRoot(t)
+	root := treetest.OpenDir(t)
+	treetest.Build(t, root, `
+d 0755 0:0 home
+d 0755 20001:20001 home/alice
+f 4755 20001:20001 home/alice/a = first
+f 4755 20001:20001 home/alice/b = second
+`)
+	srv, err := tree.OpenServer(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	s := scratch(t)
+	take := func(previous *Reader) (*Reader, []string) {
+		t.Helper()
+		k, err := s.Create(Header{By: "root"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := k.Account(Account{Account: "alice", Home: "/home/alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := srv.OpenBase("/home/alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		if err := errors.Join(w.Take(t.Context(), b, TakeOptions{SystemUID: 1, Previous: previous, MaxHashed: 1}), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		sn, err := k.Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := open(t, s, sn)
+		var proven []string
+		for e, err := range r.All() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Content != nil {
+				proven = append(proven, e.Rel)
+			}
+		}
+		return r, proven
+	}
+	r, proven := take(nil)
+	if !slices.Equal(proven, []string{"a"}) {
+		t.Errorf("hashed %q, want what one byte allows to begin", proven)
+	}
+	if _, proven = take(r); !slices.Equal(proven, []string{"a", "b"}) {
+		t.Errorf("a later record has %q", proven)
+	}
 }
 
 func TestWhatIsRecordedIsReadBack(t *testing.T) {

@@ -15,6 +15,9 @@ type TakeOptions struct {
 	// changed since by its time of change. (A store through a mapping that was dirty before leaves that time alone. The
 	// hash is then too old, and a privilege that depends on it is withheld, not given.)
 	Previous *Reader
+	// MaxHashed is how many bytes of one base are read to be hashed, before no other file is begun; 0 means 4 GiB. What is beyond has no proof of its
+	// content, until a later record reaches it. A tenant could otherwise have root read sparse files of his for hours.
+	MaxHashed int64
 	// Walked is called now and then with how many entries were met since the last call.
 	Walked func(n int)
 }
@@ -26,6 +29,9 @@ func (w *Writer) Take(ctx context.Context, b *tree.Base, o TakeOptions) error {
 	}
 	if o.SystemUID == 0 {
 		o.SystemUID = 1000
+	}
+	if o.MaxHashed == 0 {
+		o.MaxHashed = 4 << 30
 	}
 	if o.Walked == nil {
 		o.Walked = func(int) {}
@@ -45,6 +51,7 @@ type taker struct {
 	dir    []byte
 	e      Entry
 	walked int
+	hashed int64 // bytes
 }
 
 // Enter implements tree.Visitor.
@@ -112,11 +119,16 @@ func (t *taker) content(x *tree.Entry) {
 			return
 		}
 	}
+	if t.hashed >= t.MaxHashed {
+		return
+	}
 	n, err := x.Pin()
 	if err == nil {
 		defer n.Close()
 		var c rightful.Content
-		if c, _, err = n.Content(t.ctx, false); err == nil {
+		c, _, err = n.Content(t.ctx, false)
+		t.hashed += c.Size // what was read, whatever the file said of itself
+		if err == nil {
 			t.e.Content = &c
 			return
 		}

@@ -25,6 +25,8 @@ type Truth struct {
 	// For Restore: the fields that are put back, 0 for all, and the absolute path at or below which, "" for everywhere.
 	Only  snapshot.Fields
 	Below string
+	// Was, for Restore: what is predicted as planned is what was recorded, also where it cannot be brought back.
+	Was bool
 	// Strict: what no record shows as right is left as it is, instead of going to what the rule wants.
 	Strict bool
 }
@@ -366,8 +368,8 @@ func (j *job) unchanged(e *tree.Entry, have *rightful.Meta) bool {
 }
 
 // judgeRecorded says what is thought of an entry when it is to be as recorded.
-func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) opinion {
-	op := opinion{after: have, rule: rule}
+func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) (op opinion) {
+	op = opinion{after: have, rule: rule}
 	rs := j.records
 	rec := rs.list[0]
 	was, same, err := j.recall(rec, p, kind, id)
@@ -403,6 +405,13 @@ func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightfu
 	}
 	rc.source = rec.snap.ID
 	op.recalled = &rc
+	if rs.truth.Was {
+		defer func() {
+			if !op.change {
+				op.after = was.Meta
+			}
+		}()
+	}
 	op.want, op.note = &rc.want, rc.note
 	op.problem, op.open = difference(have, rc.want, was.Meta)
 	if rc.want.Equal(have) {

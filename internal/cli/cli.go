@@ -144,6 +144,9 @@ never publishes a secret, and never sends anything off the server.`,
 		a.cmd = cmd.CommandPath()
 		_, bare := cmd.Annotations[bareMark]
 		if err := a.load(bare); err != nil {
+			if cmd.Name() == "guard" { // whose codes below are the command's
+				return ownFailure(err)
+			}
 			return err
 		}
 		a.started = true

@@ -98,7 +98,7 @@ func (a *app) explainAs(c *checking, as string) ([]check.As, error) {
 		for _, u := range c.ps.Users.All() {
 			known = append(known, u.Name)
 		}
-		return nil, unknown("user", as, known, append([]string{"rightful"}, a.argsBut(as)...)...)
+		return nil, a.mistyped("user", as, known)
 	}
 	return []check.As{{Role: as, Identity: rightful.Identity{UID: u.UID, GIDs: c.ps.Users.Groups(as)}}}, nil
 }

@@ -97,6 +97,9 @@ func (a *app) guard(ctx context.Context, args []string, f guardFlags) error {
 	if f.undoOn != undoNever && f.undoOn != undoWorse && f.undoOn != undoChanged {
 		return fail(exitGuard, fmt.Errorf("read --undo-on %q: it must be never, worse or changed; the command was not run", f.undoOn), a.cmd+" --help")
 	}
+	for i := range f.accounts {
+		f.accounts[i] = strings.TrimSpace(f.accounts[i])
+	}
 	program, err := exec.LookPath(args[0])
 	if err != nil {
 		code := 127
@@ -402,7 +405,7 @@ func (a *app) settleGuard(ctx context.Context, w *writing, g *repair.Guard, reas
 	}
 	opts := w.opts
 	opts.Accounts, opts.Plan = nil, true
-	opts.Truth = &check.Truth{Store: st, Snapshots: []*snapshot.Snapshot{sn}, Restore: true}
+	opts.Truth = &check.Truth{Store: st, Snapshots: []*snapshot.Snapshot{sn}, Restore: true, Was: true}
 	for _, n := range g.Accounts {
 		if acct, ok := w.ps.Account(n); ok {
 			opts.Accounts = append(opts.Accounts, n)

@@ -380,7 +380,7 @@ func (a *app) chosenIn(v *vault.Vault, names []string) ([]string, error) {
 	}
 	for _, n := range names {
 		if !slices.Contains(known, n) {
-			return nil, orHint(unknown("account", n, known, append([]string{"rightful"}, a.argsBut(n)...)...), a.again("vault", "list"))
+			return nil, orHint(a.mistyped("account", n, known), a.again("vault", "list"))
 		}
 	}
 	if len(names) == 0 {

@@ -71,6 +71,30 @@ func unknown(what, word string, names []string, command ...string) error {
 	return fail(exitUsage, fmt.Errorf("unknown %s %q", what, word), hints...)
 }
 
+// mistyped is unknown for a word that was typed as an argument, or as one of several with commas between them: the hints
+// are what was typed, with the near name in its place.
+func (a *app) mistyped(what, word string, names []string) error {
+	var hints []string
+	for _, n := range near(word, names) {
+		args, found := slices.Clone(a.env.Args), false
+		for i, arg := range args {
+			flag, list := "", arg
+			if k, v, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(k, "-") {
+				flag, list = k+"=", v
+			}
+			words := strings.Split(list, ",")
+			if k := slices.IndexFunc(words, func(w string) bool { return strings.TrimSpace(w) == word }); k >= 0 && !found {
+				words[k], found = strings.Replace(words[k], word, n, 1), true
+				args[i] = flag + strings.Join(words, ",")
+			}
+		}
+		if found {
+			hints = append(hints, term.Command(append([]string{"rightful"}, args...)...))
+		}
+	}
+	return fail(exitUsage, fmt.Errorf("unknown %s %q", what, word), hints...)
+}
+
 func unknownVerb(cmd *cobra.Command, word string) error {
 	var names []string
 	for _, c := range cmd.Commands() {

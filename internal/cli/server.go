@@ -62,7 +62,7 @@ func (a *app) unknownAccount(ps *panel.Server, name string) error {
 	for i := range ps.Accounts {
 		known = append(known, ps.Accounts[i].Name)
 	}
-	return orHint(unknown("account", name, known, append([]string{"rightful"}, a.argsBut(name)...)...), a.again("accounts"))
+	return orHint(a.mistyped("account", name, known), a.again("accounts"))
 }
 
 // risks reads the values of --accept. One that names nobody is an error: it would silently accept nothing.
@@ -95,15 +95,6 @@ func (a *app) risks(ps *panel.Server, texts []string) ([]check.Accept, error) {
 		out = append(out, x)
 	}
 	return out, nil
-}
-
-// argsBut is the command line without an argument, for a hint that puts another in its place.
-func (a *app) argsBut(word string) []string {
-	args := slices.Clone(a.env.Args)
-	if i := slices.Index(args, word); i >= 0 {
-		args = slices.Delete(args, i, i+1)
-	}
-	return args
 }
 
 // warnIssues says what is wrong with the panel's files.

@@ -124,6 +124,17 @@ func (a *app) lock(st *repair.State) (unlock func(), err error) {
 	return nil, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), hint)
 }
 
+// tellPending warns of guarded commands that nobody has looked at yet: what is changed from now on will look like theirs.
+func (a *app) tellPending(w *writing) {
+	pending, err := w.st.PendingGuards()
+	if err != nil {
+		a.warn("%v", err)
+	}
+	for _, g := range pending {
+		a.warn("run %s was cut short, and what its command changed was not yet looked at; what is changed now will look like its doing: %s", g.Run, a.again("undo", g.Run))
+	}
+}
+
 // commandLine is what was typed, for the record.
 func (a *app) commandLine() string {
 	return term.Command(slices.Concat([]string{"rightful"}, a.env.Args)...)
@@ -160,6 +171,7 @@ func (a *app) repair(ctx context.Context, w *writing, f fixFlags, verb string) e
 		}
 	}
 	if !f.dryRun {
+		a.tellPending(w)
 		if err := a.alone(ctx, w.checking, w.opts.Accounts, f.wait); err != nil {
 			return err
 		}

@@ -213,6 +213,7 @@ func (a *app) beginWatch(ctx context.Context, f guardFlags) (*watch, error) {
 	}
 	w := &watch{writing: writing, undoOn: f.undoOn}
 	if err = w.someLeft(); err == nil {
+		a.tellPending(w.writing)
 		a.tellUnwatched(w)
 		err = a.askAll(ctx, w)
 	}
@@ -349,6 +350,9 @@ const (
 // compareWatch finds out what the command did, and makes a run of it.
 func (a *app) compareWatch(ctx context.Context, w *watch, reason string) (*did, error) {
 	d := &did{}
+	for _, b := range w.busy(w.g.Accounts) {
+		a.warn("process %d is still changing %s, and what it does from now on is not seen: %s", b.PID, term.Quote(b.Path), term.Line(b.Command))
+	}
 	var err error
 	d.run, err = a.settleGuard(ctx, w.writing, w.g, reason, func(r *check.Report) {
 		d.gone, d.new = d.gone+r.Gone, d.new+r.New

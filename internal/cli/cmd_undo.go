@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"rightful"
 	"rightful/internal/check"
@@ -56,6 +57,10 @@ func (a *app) undo(ctx context.Context, args []string) error {
 		return fail(exitCannot, err)
 	} else if g != nil {
 		a.note("run %s was cut short: finding out what the command changed", id)
+		a.note("whatever changed in %s since %s counts as the command's doing, whoever did it", accounts(len(g.Accounts)), g.Started.Local().Format(time.DateTime))
+		for _, b := range w.busy(g.Accounts) {
+			a.warn("process %d is changing %s right now, and may be that command: %s", b.PID, term.Quote(b.Path), term.Line(b.Command))
+		}
 		if _, err := a.settleGuard(ctx, w, g, "how the command ended is not known: the watch was cut short", nil); err != nil {
 			return err
 		}

@@ -180,20 +180,26 @@ func (j *job) closeRecords() {
 // restoring reports whether records and not rules say what entries are to be.
 func (j *job) restoring() bool { return j.records != nil && j.records.truth.Restore }
 
+// identity is what an entry is known by, and how large it is.
+type identity struct {
+	rightful.EntryID
+	size int64
+}
+
 // entryID gives what an entry is known by. A handle costs a system call, and is needed only where there is no time of
 // birth.
-func (j *job) entryID(e *tree.Entry) rightful.EntryID {
+func (j *job) entryID(e *tree.Entry) identity {
 	if j.records == nil {
-		return rightful.EntryID{}
+		return identity{}
 	}
 	if e.Birth == 0 {
-		return e.ID()
+		return identity{e.ID(), e.Size}
 	}
 	return j.statID(&e.Stat)
 }
 
-func (j *job) statID(st *tree.Stat) rightful.EntryID {
-	return rightful.EntryID{FS: j.fs, Ino: st.Ino, Birth: st.Birth}
+func (j *job) statID(st *tree.Stat) identity {
+	return identity{rightful.EntryID{FS: j.fs, Ino: st.Ino, Birth: st.Birth}, st.Size}
 }
 
 // recall finds what is recorded of an entry: of the same inode, wherever in the account it was; else of one of the same
@@ -327,12 +333,12 @@ func unmasked(recorded rightful.Mode, now rightful.Meta) rightful.Mode {
 }
 
 // better finds the newest recorded state of an entry that satisfies its rule. What is not recorded is as the rule wants it.
-func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want rightful.Meta, id rightful.EntryID) (recalled, bool) {
+func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want rightful.Meta, id identity) (recalled, bool) {
 	if j.records == nil {
 		return recalled{}, false
 	}
 	for _, rec := range j.records.list {
-		was, same, err := j.recall(rec, p, kind, id)
+		was, same, err := j.recall(rec, p, kind, id.EntryID)
 		if err != nil {
 			if rec.err == nil {
 				rec.err = err
@@ -345,6 +351,8 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want
 		}
 		was, whose := rec.ids.entry(was)
 		rc := j.asRecorded(was, same, kind, have, want, snapshot.FieldAll)
+		// Somebody wrote into it since, and may have been its present owner: it shows no longer whose that is.
+		rc.proven = rc.proven && (kind != rightful.KindFile || was.Size == id.size)
 		if whose == "" && !rc.want.Equal(have) && rc.note == "" && rule.Judge(rc.want, kind, j.c.Exact).OK {
 			rc.source = rec.snap.ID
 			return rc, true
@@ -360,7 +368,7 @@ func (j *job) unchanged(e *tree.Entry, have *rightful.Meta) bool {
 		return false
 	}
 	id := j.statID(&e.Stat)
-	n, ok, err := j.records.list[0].r.Same(j.base, j.dirRel, e.Name, e.Kind, have, &id)
+	n, ok, err := j.records.list[0].r.Same(j.base, j.dirRel, e.Name, e.Kind, have, &id.EntryID)
 	if ok = ok && err == nil; ok { // an error comes again with the look-up
 		j.records.met[n/64] |= 1 << (n % 64)
 	}
@@ -368,11 +376,11 @@ func (j *job) unchanged(e *tree.Entry, have *rightful.Meta) bool {
 }
 
 // judgeRecorded says what is thought of an entry when it is to be as recorded.
-func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) (op opinion) {
+func (j *job) judgeRecorded(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id identity) (op opinion) {
 	op = opinion{after: have, rule: rule}
 	rs := j.records
 	rec := rs.list[0]
-	was, same, err := j.recall(rec, p, kind, id)
+	was, same, err := j.recall(rec, p, kind, id.EntryID)
 	switch {
 	case err != nil:
 		j.failed = fmt.Errorf("restore account %q from snapshot %q: %w", j.a.Name, rec.snap.ID, err)

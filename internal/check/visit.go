@@ -35,7 +35,7 @@ func ruleName(r *policy.Rule) string {
 }
 
 // judge says what is thought of an entry, by its rule, by what snapshots say of it, and by the laws. p is an absolute path.
-func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id rightful.EntryID) opinion {
+func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, have rightful.Meta, immutable bool, id identity) opinion {
 	if j.restoring() {
 		return j.judgeRecorded(lv, p, rule, kind, have, immutable, id)
 	}

@@ -21,7 +21,10 @@ func (s *Server) Host(fs *tree.Server, a *Account, site *rightful.Site) web.Host
 		return s.nginxHost(fs, site, ref, nil)
 	}
 	front, ok := s.fronts[site.DocRoot]
-	if !ok {
+	switch {
+	case site.Server == "litespeed":
+		return web.NewLiteSpeedHost(s.apacheHost(fs, a, site, site.Web), path.Clean(site.DocRoot))
+	case !ok:
 		return s.apacheHost(fs, a, site, site.Web)
 	}
 	return s.nginxHost(fs, site, front.nginxRef, s.apacheHost(fs, a, site, front.behind))

@@ -31,6 +31,8 @@ type Verdict struct {
 	//	cgi:exec                      the program is not started            (500)
 	//	itk:ids                       mpm_itk may not become the site's user (500)
 	//	cpanel:symlink-protect        not of the document root's owner      (404)
+	//	litespeed:open, litespeed:mask
+	//	                              LiteSpeed cannot open it, or its permission masks refuse it (403)
 	//	nginx:open, nginx:opendir, nginx:stat, nginx:openat, nginx:forbidden, nginx:not-found, nginx:not-regular,
 	//	nginx:index, nginx:connect    nginx's own messages, by what failed
 	//	nginx:rule                    access forbidden by rule              (403)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
 )
 
 // servers are one server of every panel.
@@ -67,4 +66,3 @@ func readable(fs files) []string {
 	slices.Sort(paths)
 	return paths
 }
-

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"rightful"
-	"rightful/internal/panel"
 	"rightful/internal/repair"
 	"rightful/internal/term"
 
@@ -88,17 +87,11 @@ func between(least, most int, what string) cobra.PositionalArgs {
 }
 
 func (a *app) planShow(id string) error {
-	if err := a.needRoot(); err != nil {
-		return err
-	}
-	s, err := a.openServer()
+	s, err := a.openForRoot()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if users, _, err := panel.ReadUsers(s); err == nil {
-		a.users = users
-	}
 	st, err := repair.OpenState(a.cfg.State, s)
 	if err != nil {
 		return fail(exitCannot, err, "--state DIR")

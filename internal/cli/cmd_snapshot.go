@@ -90,15 +90,9 @@ func newSnapshotVerify(a *app) *cobra.Command {
 
 // openStore opens the server and its snapshots. The caller closes the server.
 func (a *app) openStore() (*tree.Server, *snapshot.Store, error) {
-	if err := a.needRoot(); err != nil {
-		return nil, nil, err
-	}
-	s, err := a.openServer()
+	s, err := a.openForRoot()
 	if err != nil {
 		return nil, nil, err
-	}
-	if users, _, err := panel.ReadUsers(s); err == nil {
-		a.users = users
 	}
 	st, err := snapshot.Open(a.cfg.State, s)
 	if err != nil {

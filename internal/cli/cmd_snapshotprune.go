@@ -125,28 +125,43 @@ func (a *app) snapshotPrune(ctx context.Context, k keepFlags, tags []string) err
 	if !a.cfg.JSON && table.Len() > 0 {
 		a.out.printf("%s\n", table.String())
 	}
-	freed := int64(0)
-	if !k.dryRun && len(remove) > 0 {
-		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %d?", counted(len(remove), "snapshot", "snapshots"), len(all))); err != nil {
+	return a.prune(ctx, k, pruning{"snapshot", "snapshots", len(all), remove, st.Remove, unread})
+}
+
+// pruning is what is to be removed of a series, and how.
+type pruning struct {
+	one, many string
+	of        int
+	remove    []string
+	by        func(ids []string) (freed int64, err error)
+	unread    error // what could not be looked at, and stays
+}
+
+// prune removes what is not kept, if that is wanted, and tells what was done.
+func (a *app) prune(ctx context.Context, k keepFlags, p pruning) (err error) {
+	freed, kept := int64(0), p.of-len(p.remove)
+	if !k.dryRun && len(p.remove) > 0 {
+		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %d?", counted(len(p.remove), p.one, p.many), p.of)); err != nil {
 			return err
 		}
-		if freed, err = st.Remove(remove); err != nil {
+		if freed, err = p.by(p.remove); err != nil {
 			return fail(exitCannot, err)
 		}
 	}
-	if a.cfg.JSON {
+	switch {
+	case a.cfg.JSON:
 		a.out.emit("summary", struct {
 			Kept    int   `json:"kept"`
 			Removed int   `json:"removed"`
 			Freed   int64 `json:"freed"`
-		}{len(all) - len(remove), len(remove), freed})
-	} else if k.dryRun {
-		a.out.printf("%d kept, %d would be removed\n", len(all)-len(remove), len(remove))
-	} else {
-		a.out.printf("%d kept, %d removed, %s freed\n", len(all)-len(remove), len(remove), rightful.SizeText(freed))
+		}{kept, len(p.remove), freed})
+	case k.dryRun:
+		a.out.printf("%d kept, %d would be removed\n", kept, len(p.remove))
+	default:
+		a.out.printf("%d kept, %d removed, %s freed\n", kept, len(p.remove), rightful.SizeText(freed))
 	}
-	if unread != nil {
-		return fail(exitFindings, unread)
+	if p.unread != nil {
+		return fail(exitFindings, p.unread)
 	}
 	return nil
 }

@@ -144,15 +144,9 @@ func newVaultPrune(a *app) *cobra.Command {
 
 // openVault opens the store of vaults of the server that is looked after. The caller closes the server.
 func (a *app) openVault() (*tree.Server, *vault.Store, error) {
-	if err := a.needRoot(); err != nil {
-		return nil, nil, err
-	}
-	s, err := a.openServer()
+	s, err := a.openForRoot()
 	if err != nil {
 		return nil, nil, err
-	}
-	if users, _, err := panel.ReadUsers(s); err == nil {
-		a.users = users
 	}
 	st, err := vault.Open(a.cfg.State, s)
 	if err != nil {
@@ -646,29 +640,5 @@ func (a *app) vaultPrune(ctx context.Context, k keepFlags) error {
 			a.out.printf("%s  %s\n", all[i].ID, orDash(strings.Join(why, ", ")))
 		}
 	}
-	freed := int64(0)
-	if !k.dryRun && len(remove) > 0 {
-		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %d?", counted(len(remove), "vault", "vaults"), len(all))); err != nil {
-			return err
-		}
-		if freed, err = st.Remove(remove); err != nil {
-			return fail(exitCannot, err)
-		}
-	}
-	switch {
-	case a.cfg.JSON:
-		a.out.emit("summary", struct {
-			Kept    int   `json:"kept"`
-			Removed int   `json:"removed"`
-			Freed   int64 `json:"freed"`
-		}{len(all) - len(remove), len(remove), freed})
-	case k.dryRun:
-		a.out.printf("%d kept, %d would be removed\n", len(all)-len(remove), len(remove))
-	default:
-		a.out.printf("%d kept, %d removed, %s freed\n", len(all)-len(remove), len(remove), rightful.SizeText(freed))
-	}
-	if unread != nil {
-		return fail(exitFindings, unread)
-	}
-	return nil
+	return a.prune(ctx, k, pruning{"vault", "vaults", len(all), remove, st.Remove, unread})
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"rightful/internal/config"
+	"rightful/internal/panel"
 	"rightful/internal/term"
 	"rightful/internal/tree"
 
@@ -128,6 +129,22 @@ func (a *app) openServer() (*tree.Server, error) {
 			s.Close()
 			return nil, err
 		}
+	}
+	return s, nil
+}
+
+// openForRoot opens the server for a verb that looks at our own records, which are root's, and reads its users to show their
+// names. The caller closes it.
+func (a *app) openForRoot() (*tree.Server, error) {
+	if err := a.needRoot(); err != nil {
+		return nil, err
+	}
+	s, err := a.openServer()
+	if err != nil {
+		return nil, err
+	}
+	if users, _, err := panel.ReadUsers(s); err == nil {
+		a.users = users
 	}
 	return s, nil
 }

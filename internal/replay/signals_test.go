@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +46,13 @@ func (s *server) midway(args ...string) *job {
 		})
 	})
 	j.signal(unix.SIGSTOP)
+	// nsenter stops itself when it learns that its child has stopped. Were it told to go on before that, it would stop for
+	// good afterwards.
+	eventually(s.t, "nsenter stops with its child", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", j.Process.Pid))
+		i := bytes.LastIndexByte(b, ')') // the state follows the name, which may hold anything
+		return err == nil && i >= 0 && len(b) > i+2 && b[i+2] == 'T'
+	})
 	return j
 }
 

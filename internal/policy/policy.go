@@ -79,9 +79,6 @@ var factNames = [...]string{"fileprotect", "acls", "itk", "ruid2", "suexec", "su
 
 const factDocRootInHome = "docroot-in-home"
 
-// FactNames lists the facts that a rule's `when` may ask for.
-func FactNames() []string { return slices.Clone(factNames[:]) }
-
 // Panels lists the panels that have embedded rules.
 func Panels() []string {
 	files, err := fs.Glob(embedded, "rules/*.toml")

@@ -3,6 +3,8 @@ package panel
 import (
 	"slices"
 	"strings"
+
+	"rightful/internal/tree"
 )
 
 // Within reports whether a clean path is dir or lies below it, by whole components.
@@ -13,32 +15,14 @@ func Within(p, dir string) bool {
 	return strings.HasPrefix(p, dir) && (len(p) == len(dir) || p[len(dir)] == '/')
 }
 
-// byPath orders indexes so that a directory comes before everything in it and nothing else stands between them: by
-// components, not by bytes ("/a/b" before "/a-b").
+// byPath orders indexes so that a directory comes before everything in it and nothing else stands between them.
 func byPath(n int, p func(int) string) []int {
 	order := make([]int, n)
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return comparePaths(p(a), p(b)) })
+	slices.SortStableFunc(order, func(a, b int) int { return tree.ComparePaths(p(a), p(b)) })
 	return order
-}
-
-func comparePaths(a, b string) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] == b[i] {
-			continue
-		}
-		switch {
-		case a[i] == '/':
-			return -1
-		case b[i] == '/':
-			return 1
-		}
-		return int(a[i]) - int(b[i])
-	}
-	return len(a) - len(b)
 }
 
 // systemTrees are directories in which nothing is a customer's. /usr/home, /usr/local/www and the like are not in it.

@@ -7,6 +7,7 @@ import (
 
 	"rightful"
 	"rightful/internal/state"
+	"rightful/internal/tree"
 )
 
 // Limits of a block. Its last entry is the one whose path's checksum says so, so that inserting one entry moves no other
@@ -454,7 +455,7 @@ func (b *block) fill(i int, dir []byte, fs rightful.FSID, e *Entry) {
 
 // find gives the first entry that is not before a path, and whether it is that path. It may be b.n.
 func (b *block) find(dir, name []byte) (int, bool) {
-	k := sort.Search(len(b.dirs), func(k int) bool { return compareDirs(b.dirs[k].path, dir) >= 0 })
+	k := sort.Search(len(b.dirs), func(k int) bool { return tree.ComparePaths(b.dirs[k].path, dir) >= 0 })
 	if k == len(b.dirs) {
 		return b.n, false
 	}
@@ -470,7 +471,7 @@ func (b *block) find(dir, name []byte) (int, bool) {
 func (b *block) check() error {
 	for k := range b.dirs {
 		r := &b.dirs[k]
-		if k > 0 && compareDirs(b.dirs[k-1].path, r.path) >= 0 {
+		if k > 0 && tree.ComparePaths(b.dirs[k-1].path, r.path) >= 0 {
 			return ErrDamaged
 		}
 		for i := r.from + 1; i < r.to; i++ {

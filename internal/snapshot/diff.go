@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"rightful"
+	"rightful/internal/tree"
 )
 
 // A Change is how an entry of one record differs from another.
@@ -124,7 +125,7 @@ func (d *differ) base(a, b *cursor) error {
 			c = -1
 		default:
 			if ra, rb := &a.b.dirs[a.run], &b.b.dirs[b.run]; ra != d.dirs[0] || rb != d.dirs[1] {
-				d.dirs, d.order = [2]*dirRun{ra, rb}, compareDirs(ra.path, rb.path)
+				d.dirs, d.order = [2]*dirRun{ra, rb}, tree.ComparePaths(ra.path, rb.path)
 			}
 			if c = d.order; c == 0 {
 				c = bytes.Compare(a.name(), b.name())

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"rightful"
+	"rightful/internal/tree"
 )
 
 // Fields are the parts of an entry's metadata.
@@ -58,32 +59,14 @@ func split(rel string) (dir, name string) {
 func Compare(rel1, rel2 string) int {
 	d1, n1 := split(rel1)
 	d2, n2 := split(rel2)
-	if c := compareDirs([]byte(d1), []byte(d2)); c != 0 {
+	if c := tree.ComparePaths(d1, d2); c != 0 {
 		return c
 	}
 	return strings.Compare(n1, n2)
 }
 
-// compareDirs orders directories as a walk enters them: by bytes, with "/" before all others.
-func compareDirs(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] == b[i] {
-			continue
-		}
-		switch {
-		case a[i] == '/':
-			return -1
-		case b[i] == '/' || a[i] > b[i]:
-			return 1
-		}
-		return -1
-	}
-	return len(a) - len(b)
-}
-
 func compareKeys(dir1, name1, dir2, name2 []byte) int {
-	if c := compareDirs(dir1, dir2); c != 0 {
+	if c := tree.ComparePaths(dir1, dir2); c != 0 {
 		return c
 	}
 	return bytes.Compare(name1, name2)

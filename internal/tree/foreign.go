@@ -1,10 +1,7 @@
 package tree
 
 import (
-	"errors"
-	"io"
 	"os"
-	"slices"
 
 	"rightful"
 
@@ -41,16 +38,5 @@ func (s *Server) ListForeign(name string, limit int) ([]string, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, &Error{Op: "list", Path: name, Err: err}
-	}
-	dir := os.NewFile(uintptr(f), name)
-	defer dir.Close()
-	names, err := dir.Readdirnames(limit)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, &Error{Op: "list", Path: name, Err: err}
-	}
-	slices.Sort(names)
-	return names, nil
+	return s.list(fd, name, limit)
 }

@@ -402,14 +402,19 @@ func (s *Server) ReadDir(name string) ([]string, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return s.list(fd, name, -1)
+}
+
+// list gives up to limit names (less than 0: all) in the directory that fd pins, sorted by bytes.
+func (s *Server) list(fd int, name string, limit int) ([]string, error) {
 	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &Error{Op: "list", Path: name, Err: err}
 	}
-	file := os.NewFile(uintptr(f), name)
-	defer file.Close()
-	names, err := file.Readdirnames(-1)
-	if err != nil {
+	dir := os.NewFile(uintptr(f), name)
+	defer dir.Close()
+	names, err := dir.Readdirnames(limit)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, &Error{Op: "list", Path: name, Err: err}
 	}
 	slices.Sort(names)

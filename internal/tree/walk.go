@@ -261,6 +261,23 @@ type walker struct {
 	many  bool // several device numbers within one mount
 }
 
+// ComparePaths orders paths as a walk enters directories, by components and not by bytes: "/a/b" comes before "/a-b", so
+// that nothing else stands between a directory and what is in it.
+func ComparePaths[T string | []byte](a, b T) int {
+	for i := range min(len(a), len(b)) {
+		switch {
+		case a[i] == b[i]:
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		default:
+			return int(a[i]) - int(b[i])
+		}
+	}
+	return len(a) - len(b)
+}
+
 // Walk visits everything below the base, the base included, depth first and in an order that depends on names alone.
 // With attrs set, ACLs and capabilities are read too. It runs the visitor from one goroutine of its own.
 // The error is the visitor's or the context's; everything else goes to Visitor.Fail.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"rightful"
@@ -96,17 +95,13 @@ func (s *State) PendingGuard(id string) (*Guard, error) {
 // PendingGuards lists all watches that were cut short, oldest first. What cannot be read is an error that names it beside
 // the others.
 func (s *State) PendingGuards() ([]Guard, error) {
-	names, err := s.dir.List(runsDir)
+	ids, err := s.dir.IDs(runsDir, guardExt)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
 	var out []Guard
 	var errs []error
-	for _, n := range names {
-		id, ok := strings.CutSuffix(n.Name(), guardExt)
-		if !ok {
-			continue
-		}
+	for _, id := range ids {
 		g, err := s.PendingGuard(id)
 		if err != nil {
 			errs = append(errs, err)

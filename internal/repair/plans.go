@@ -21,7 +21,7 @@ type PlanFile struct {
 
 // Plans lists the plans, newest first. One that cannot be read is left out, with an error that names it beside the others.
 func (s *State) Plans() ([]PlanFile, error) {
-	names, err := s.dir.List(plansDir)
+	ids, err := s.dir.IDs(plansDir, planExt)
 	if err != nil {
 		return nil, fmt.Errorf("list plans: %w", err)
 	}
@@ -32,11 +32,7 @@ func (s *State) Plans() ([]PlanFile, error) {
 		made[r.Plan]++
 	}
 	var plans []PlanFile
-	for _, n := range names {
-		id, ok := strings.CutSuffix(n.Name(), ".plan")
-		if !ok || !state.ValidID(id) {
-			continue
-		}
+	for _, id := range ids {
 		p := PlanFile{Runs: made[id]}
 		if p.PlanHeader, p.Bytes, err = readPlanHeader(s.planPath(id)); err != nil {
 			errs = append(errs, fmt.Errorf("read plan %q: %w", id, state.Cause(err)))

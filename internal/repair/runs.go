@@ -7,13 +7,12 @@ import (
 	"strings"
 
 	"rightful"
-	"rightful/internal/state"
 )
 
 // Runs lists all runs, newest first. A file that cannot be read is left out, with an error that names it beside the
 // others.
 func (s *State) Runs() ([]rightful.Run, error) {
-	names, err := s.dir.List(runsDir)
+	ids, err := s.dir.IDs(runsDir, outcomeExt)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
@@ -29,9 +28,8 @@ func (s *State) Runs() ([]rightful.Run, error) {
 		guarded[pending[i].Run] = true
 		runs = append(runs, pending[i].run(busy))
 	}
-	for _, n := range names {
-		id, ok := strings.CutSuffix(n.Name(), ".outcome")
-		if !ok || !state.ValidID(id) || guarded[id] {
+	for _, id := range ids {
+		if guarded[id] {
 			continue
 		}
 		o, err := s.readOutcome(id, nil)

@@ -27,6 +27,9 @@ var (
 const (
 	plansDir = "plans"
 	runsDir  = "runs"
+
+	planExt    = ".plan"
+	outcomeExt = ".outcome"
 )
 
 // State is where plans and outcomes are kept. Only root can look into it: it holds the names of every customer's files.
@@ -49,8 +52,8 @@ func OpenState(dir string, s *tree.Server) (*State, error) {
 	return &State{dir: d, locks: l}, nil
 }
 
-func (s *State) planPath(id string) string { return s.dir.Join(plansDir, id+".plan") }
-func (s *State) runPath(id string) string  { return s.dir.Join(runsDir, id+".outcome") }
+func (s *State) planPath(id string) string { return s.dir.Join(plansDir, id+planExt) }
+func (s *State) runPath(id string) string  { return s.dir.Join(runsDir, id+outcomeExt) }
 
 // sweep removes what a crash left of files that never got their names. Only who holds the lock makes any.
 func (s *State) sweep() error {

@@ -2,8 +2,6 @@ package snapshot
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -254,11 +252,6 @@ func (t *Taking) close() {
 	t.lock.Close()
 }
 
-type endLine struct {
-	End    int    `json:"end"`
-	SHA256 string `json:"sha256"`
-}
-
 func (s *Snapshot) marshal() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -266,43 +259,26 @@ func (s *Snapshot) marshal() ([]byte, error) {
 	for i := range s.Accounts {
 		err = errors.Join(err, enc.Encode(&s.Accounts[i]))
 	}
-	sum := sha256.Sum256(b.Bytes())
-	err = errors.Join(err, enc.Encode(endLine{len(s.Accounts), hex.EncodeToString(sum[:])}))
-	return b.Bytes(), err
+	return state.Seal(b.Bytes(), len(s.Accounts)), err
 }
 
 func unmarshal(text []byte) (*Snapshot, error) {
 	s := &Snapshot{}
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	if len(lines) < 3 || len(lines[len(lines)-1]) > 0 {
-		return nil, ErrDamaged
-	}
-	lines = lines[:len(lines)-1]
-	if err := json.Unmarshal(lines[0], &s.Header); err != nil || s.Version < 1 {
+	header, accounts, ok := state.Unseal(text)
+	if !ok || json.Unmarshal(header, &s.Header) != nil || s.Version < 1 {
 		return nil, ErrDamaged
 	}
 	if s.Version > formatVersion {
 		return nil, fmt.Errorf("format version %d, this program (%s) knows up to %d: %w", s.Version, rightful.Version, formatVersion, ErrNewer)
 	}
-	last := lines[len(lines)-1]
-	var end endLine
-	sum := sha256.Sum256(text[:len(text)-len(last)])
-	canonical, err := json.Marshal(endLine{len(lines) - 2, hex.EncodeToString(sum[:])})
-	if err != nil || json.Unmarshal(last, &end) != nil || string(last) != string(canonical)+"\n" {
-		return nil, ErrDamaged
-	}
-	for _, l := range lines[1 : len(lines)-1] {
+	for _, l := range accounts {
 		var a Account
-		if err := json.Unmarshal(l, &a); err != nil || !validHash(a.File) {
+		if err := json.Unmarshal(l, &a); err != nil || !state.ValidHash(a.File) {
 			return nil, ErrDamaged
 		}
 		s.Accounts = append(s.Accounts, a)
 	}
 	return s, nil
-}
-
-func validHash(s string) bool {
-	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // maxList bounds what is read of one snapshot's list of accounts.
@@ -341,17 +317,13 @@ func (s *Store) List() ([]*Snapshot, error) { return s.Newest(time.Time{}, -1) }
 
 // Newest is List for the n newest at most (less than 0: all); with at set, of those that had ended by then.
 func (s *Store) Newest(at time.Time, n int) ([]*Snapshot, error) {
-	names, err := s.dir.List(snapshotsDir)
+	ids, err := s.dir.IDs(snapshotsDir, snapshotExt)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	var out []*Snapshot
 	var errs []error
-	for _, name := range slices.Backward(names) { // names sort by time
-		id, ok := strings.CutSuffix(name.Name(), snapshotExt)
-		if !ok || !state.ValidID(id) {
-			continue
-		}
+	for _, id := range slices.Backward(ids) {
 		if len(out) == n {
 			break
 		}

@@ -256,6 +256,18 @@ func (d *Dir) List(sub string) ([]os.DirEntry, error) {
 	return names, Cause(err)
 }
 
+// IDs gives the names by [NewID] of the files in one of the directories that end with ext, oldest first.
+func (d *Dir) IDs(sub, ext string) ([]string, error) {
+	names, err := d.List(sub)
+	var ids []string
+	for _, n := range names {
+		if id, ok := strings.CutSuffix(n.Name(), ext); ok && ValidID(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
+}
+
 // Stat looks at a file, without following a link.
 func (d *Dir) Stat(path string) (os.FileInfo, error) { return os.Lstat(path) }
 

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -177,24 +175,13 @@ func (t *Taking) Commit() (*Vault, error) {
 			err = e.Encode(t.v.Accounts[i])
 		}
 	}
-	var whole []byte
 	if err == nil {
-		whole, err = seal(b.Bytes(), len(t.v.Accounts))
-	}
-	if err == nil {
-		err = t.s.dir.Write(vaultDir+"/"+t.v.ID+vaultExt, whole)
+		err = t.s.dir.Write(vaultDir+"/"+t.v.ID+vaultExt, state.Seal(b.Bytes(), len(t.v.Accounts)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write vault %q: %w", t.v.ID, state.Cause(err))
 	}
 	return &t.v, nil
-}
-
-// seal adds the line that ends the file of a vault.
-func seal(body []byte, accounts int) ([]byte, error) {
-	sum := sha256.Sum256(body)
-	end, err := json.Marshal(ending{accounts, hex.EncodeToString(sum[:])})
-	return slices.Concat(body, end, []byte("\n")), err
 }
 
 // Discard gives an uncommitted vault up. What it stored is removed when vaults are next pruned, unless one came to need it.

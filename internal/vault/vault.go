@@ -28,7 +28,6 @@
 package vault
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -183,17 +182,13 @@ func name(key *age.X25519Identity, recipients []string, archive []byte) string {
 
 // List gives all vaults, newest first. One that cannot be read is left out, with an error that names it beside the others.
 func (s *Store) List() ([]Vault, error) {
-	names, err := s.dir.List(vaultDir)
+	ids, err := s.dir.IDs(vaultDir, vaultExt)
 	if err != nil {
 		return nil, fmt.Errorf("list vaults: %w", err)
 	}
 	var out []Vault
 	var errs []error
-	for _, n := range names {
-		id, ok := strings.CutSuffix(n.Name(), vaultExt)
-		if !ok || !state.ValidID(id) {
-			continue
-		}
+	for _, id := range ids {
 		v, err := s.Get(id)
 		if err != nil {
 			errs = append(errs, err)
@@ -232,11 +227,6 @@ func (s *Store) Find(ref string) (*Vault, error) {
 // maxList bounds the file of a vault: some hundred bytes for each account.
 const maxList = 64 << 20
 
-type ending struct {
-	End    int    `json:"end"`
-	SHA256 string `json:"sha256"`
-}
-
 // Get reads what a vault says of itself.
 func (s *Store) Get(id string) (*Vault, error) {
 	if !state.ValidID(id) {
@@ -262,50 +252,22 @@ func (s *Store) Get(id string) (*Vault, error) {
 }
 
 func parse(b []byte) (*Vault, error) {
-	body, last, ok := cutLastLine(b)
-	if !ok {
-		return nil, ErrDamaged
-	}
-	var e ending
-	if json.Unmarshal(last, &e) != nil {
-		return nil, ErrDamaged
-	}
-	if whole, err := seal(body, e.End); err != nil || !bytes.Equal(whole, b) {
-		return nil, ErrDamaged
-	}
 	v := &Vault{}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if d.Decode(&v.Header) != nil || v.Version < 1 {
+	header, accounts, ok := state.Unseal(b)
+	if !ok || json.Unmarshal(header, &v.Header) != nil || v.Version < 1 {
 		return nil, ErrDamaged
 	}
 	if v.Version > formatVersion {
 		return nil, fmt.Errorf("format version %d: %w", v.Version, ErrNewer)
 	}
-	for d.More() {
+	for _, l := range accounts {
 		var a Account
-		if d.Decode(&a) != nil || !validHash(a.Hash) {
+		if json.Unmarshal(l, &a) != nil || !state.ValidHash(a.Hash) {
 			return nil, ErrDamaged
 		}
 		v.Accounts = append(v.Accounts, a)
 	}
-	if len(v.Accounts) != e.End {
-		return nil, ErrDamaged
-	}
 	return v, nil
-}
-
-// cutLastLine parts the last line, which ends the text, from what is before it.
-func cutLastLine(b []byte) (body, last []byte, ok bool) {
-	if len(b) == 0 || b[len(b)-1] != '\n' {
-		return nil, nil, false
-	}
-	i := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
-	return b[:i], b[i : len(b)-1], true
-}
-
-func validHash(s string) bool {
-	b, err := hex.DecodeString(s)
-	return err == nil && len(b) == sha256.Size && strings.ToLower(s) == s
 }
 
 // lock makes sure that nothing is removed while a vault is written, and the other way round.

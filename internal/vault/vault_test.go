@@ -11,6 +11,7 @@ import (
 
 	"rightful"
 	"rightful/internal/policy"
+	"rightful/internal/state"
 	"rightful/internal/tree"
 	"rightful/internal/tree/treetest"
 
@@ -353,7 +354,7 @@ func TestEveryBitOfAVaultIsGuarded(t *testing.T) {
 func TestAVaultOfANewerVersionOrAnotherServerIsRefused(t *testing.T) {
 	h := newHouse(t, "f 0600 20001:20001 home/alice/.my.cnf = mine\n")
 	v, _, _ := h.take()
-	_, err := parse(sealed(t, []byte(`{"version":99,"vault":"20260101-000000-0000"}`+"\n"), 0))
+	_, err := parse(state.Seal([]byte(`{"version":99,"vault":"20260101-000000-0000"}`+"\n"), 0))
 	if err == nil || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("a newer one: %v", err)
 	}
@@ -364,15 +365,6 @@ func TestAVaultOfANewerVersionOrAnotherServerIsRefused(t *testing.T) {
 }
 
 // sealed ends a list of vaults as Commit does.
-func sealed(t testing.TB, body []byte, accounts int) []byte {
-	t.Helper()
-	b, err := seal(body, accounts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 func FuzzVaultList(f *testing.F) {
 	f.Add([]byte(`{"version":1}`+"\n"), 0)
 	f.Add([]byte(`{"version":1}`+"\n"+`{"account":"a","hash":"`+strings.Repeat("0", 64)+`"}`+"\n"), 1)
@@ -380,7 +372,7 @@ func FuzzVaultList(f *testing.F) {
 		if v, err := parse(body); err == nil {
 			t.Logf("%+v", v)
 		}
-		v, err := parse(sealed(t, body, n))
+		v, err := parse(state.Seal(body, n))
 		if err == nil && (len(v.Accounts) != n || v.Version != formatVersion) {
 			t.Errorf("%d accounts of version %d, the end says %d", len(v.Accounts), v.Version, n)
 		}

@@ -102,18 +102,7 @@ func (r *requirement) decide() answer {
 		}
 		return a
 	case "requireall":
-		out := granted
-		for i := range r.of {
-			switch a := r.of[i].decide(); {
-			case a == denied:
-				return denied
-			case a == depends || out == depends:
-				out = depends
-			case a == asks:
-				out = asks
-			}
-		}
-		return out
+		return r.fold(granted, denied)
 	case "requirenone":
 		for i := range r.of {
 			if r.of[i].decide() == granted {
@@ -122,11 +111,16 @@ func (r *requirement) decide() answer {
 		}
 		return granted
 	}
-	out := denied
+	return r.fold(denied, granted)
+}
+
+// fold decides those inside one after the other: the first that says end decides, and start where they say nothing else.
+func (r *requirement) fold(start, end answer) answer {
+	out := start
 	for i := range r.of {
 		switch a := r.of[i].decide(); {
-		case a == granted:
-			return granted
+		case a == end:
+			return end
 		case a == depends || out == depends:
 			out = depends
 		case a == asks:

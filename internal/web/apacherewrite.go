@@ -183,17 +183,7 @@ func (x *rewriteRule) has(flag string) bool {
 
 // idle rules change nothing that decides an answer, and do not end the rules either.
 func (x *rewriteRule) idle() bool {
-	if x.to != "-" {
-		return false
-	}
-	for f := range x.flags {
-		switch f {
-		case "e", "nc", "qsa", "co", "ns", "ne":
-		default:
-			return false
-		}
-	}
-	return true
+	return x.harmless() && !x.has("l") && !x.has("end")
 }
 
 // harmless rules change nothing that decides an answer, but may end the rules.

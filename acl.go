@@ -54,6 +54,15 @@ func (a ACL) Set(tag ACLTag, id uint32, perm uint8) ACL {
 	return b
 }
 
+// ModeACL gives the minimal ACL that says what nine bits say.
+func ModeACL(mode Mode) ACL {
+	return ACL{
+		{Tag: ACLUserObj, Perm: uint8(mode >> 6 & 7)},
+		{Tag: ACLGroupObj, Perm: uint8(mode >> 3 & 7)},
+		{Tag: ACLOther, Perm: uint8(mode & 7)},
+	}
+}
+
 // WithMode gives the ACL as chmod(2) would leave it: owner, mask (or without one, group) and other follow the mode.
 func (a ACL) WithMode(mode Mode) ACL {
 	if len(a) == 0 {

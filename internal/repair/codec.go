@@ -25,8 +25,7 @@ func encodeChange(e *state.Packer, c *rightful.Change, intern func(string) uint6
 		return
 	}
 	e.Byte(1)
-	e.Uint(uint64(c.Content.Size))
-	e.B = append(e.B, c.Content.SHA256[:]...)
+	e.Content(c.Content)
 }
 
 func decodeChange(b []byte, strings []string) (*rightful.Change, error) {
@@ -54,12 +53,7 @@ func decodeChange(b []byte, strings []string) (*rightful.Change, error) {
 	switch d.Byte() {
 	case 0:
 	case 1:
-		c.Content = &rightful.Content{Size: int64(d.Uint())}
-		if len(d.B) < len(c.Content.SHA256) {
-			d.Fail()
-		} else {
-			d.B = d.B[copy(c.Content.SHA256[:], d.B):]
-		}
+		c.Content = d.Content()
 	default:
 		d.Fail()
 	}

@@ -48,7 +48,7 @@ func steps(before, after rightful.Meta, kind rightful.Kind) []edit.Step {
 		do(edit.Step{Op: edit.Chown, Meta: after})
 		if closed := after.ACL.WithMode(0); !closed.Equal(cur.ACL) {
 			if len(closed) == 0 {
-				closed = edit.FromMode(0)
+				closed = rightful.ModeACL(0)
 			}
 			do(edit.Step{Op: edit.SetACL, Meta: rightful.Meta{ACL: closed}})
 		}
@@ -58,7 +58,7 @@ func steps(before, after rightful.Meta, kind rightful.Kind) []edit.Step {
 	case !before.ACL.Equal(after.ACL.WithMode(before.Mode)):
 		acl := after.ACL
 		if len(acl) == 0 {
-			acl = edit.FromMode(after.Mode)
+			acl = rightful.ModeACL(after.Mode)
 		}
 		do(edit.Step{Op: edit.SetACL, Meta: rightful.Meta{ACL: acl}})
 	}

@@ -147,8 +147,7 @@ func (p *packer) add(dir, name []byte, e *Entry) (end bool) {
 	}
 	if e.Content != nil {
 		p.contents.Uint(uint64(p.n - p.atContent))
-		p.contents.Uint(uint64(e.Content.Size))
-		p.contents.B = append(p.contents.B, e.Content.SHA256[:]...)
+		p.contents.Content(e.Content)
 		p.atContent = p.n
 		p.ncontents++
 	}
@@ -400,15 +399,7 @@ func (b *block) unpackWhich(raw []byte) error {
 	}
 	few(func(i int) { b.links[i] = d.Uint32() })
 	few(func(i int) { b.handles[i] = d.Bytes() })
-	few(func(i int) {
-		c := &rightful.Content{Size: int64(d.Uint())}
-		if len(d.B) < len(c.SHA256) {
-			d.Fail()
-			return
-		}
-		d.B = d.B[copy(c.SHA256[:], d.B):]
-		b.contents[i] = c
-	})
+	few(func(i int) { b.contents[i] = d.Content() })
 	if d.Err != nil || len(d.B) > 0 {
 		return ErrDamaged
 	}

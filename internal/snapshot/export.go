@@ -33,13 +33,14 @@ func Mtree() func(base string, e *Entry) string {
 	}
 }
 
+var mtreeTypes = map[rightful.Kind]string{
+	rightful.KindFile: "file", rightful.KindDir: "dir", rightful.KindSymlink: "link", rightful.KindFIFO: "fifo",
+	rightful.KindSocket: "socket", rightful.KindBlock: "block", rightful.KindChar: "char",
+}
+
 func mtreeLine(base string, e *Entry) string {
 	var b strings.Builder
-	types := map[rightful.Kind]string{
-		rightful.KindFile: "file", rightful.KindDir: "dir", rightful.KindSymlink: "link", rightful.KindFIFO: "fifo",
-		rightful.KindSocket: "socket", rightful.KindBlock: "block", rightful.KindChar: "char",
-	}
-	b.WriteString("." + vis(e.Path(base)) + " type=" + types[e.Kind])
+	b.WriteString("." + vis(e.Path(base)) + " type=" + mtreeTypes[e.Kind])
 	for _, w := range []struct {
 		f    Fields
 		word string
@@ -94,12 +95,7 @@ func Getfacl(base string, e *Entry) string {
 	}
 	acl := e.Meta.ACL
 	if len(acl) == 0 {
-		m := e.Meta.Mode
-		acl = rightful.ACL{
-			{Tag: rightful.ACLUserObj, Perm: uint8(m >> 6 & 7)},
-			{Tag: rightful.ACLGroupObj, Perm: uint8(m >> 3 & 7)},
-			{Tag: rightful.ACLOther, Perm: uint8(m & 7)},
-		}
+		acl = rightful.ModeACL(e.Meta.Mode)
 	}
 	writeACL(&b, acl, "")
 	writeACL(&b, e.Meta.Default, "default:")

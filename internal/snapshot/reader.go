@@ -233,12 +233,17 @@ func (r *Reader) block(i int, which bool) (*block, error) {
 
 // unpackBlock reads the first half of a block.
 func (r *Reader) unpackBlock(i int) (*block, error) {
-	x := &r.blocks[i]
-	raw, err := r.unpack(x.what, r.plain)
+	raw, err := r.unpack(r.blocks[i].what, r.plain)
 	if err != nil {
 		return nil, err
 	}
 	r.plain = raw
+	return r.parseBlock(i, raw)
+}
+
+// parseBlock takes the first half of a block as it is unpacked. It keeps nothing of raw.
+func (r *Reader) parseBlock(i int, raw []byte) (*block, error) {
+	x := &r.blocks[i]
 	b, err := unpackWhat(raw)
 	if err == nil {
 		err = b.check()
@@ -409,17 +414,22 @@ func (r *Reader) Verify() error {
 	}
 	for i := range r.blocks {
 		x := &r.blocks[i]
-		for _, f := range []frame{x.what, x.which} {
-			raw, err := r.unpack(f, nil)
-			if err != nil {
+		var raw [2][]byte
+		for k, f := range []frame{x.what, x.which} {
+			var err error
+			if raw[k], err = r.unpack(f, nil); err != nil {
 				return err
 			}
-			if h := sha256.Sum256(raw); string(h[:len(f.hash)]) != string(f.hash[:]) {
+			if h := sha256.Sum256(raw[k]); string(h[:len(f.hash)]) != string(f.hash[:]) {
 				return fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
 			}
 		}
-		if _, err := r.block(i, true); err != nil {
+		b, err := r.parseBlock(i, raw[0])
+		if err != nil {
 			return err
+		}
+		if err := b.unpackWhich(raw[1]); err != nil {
+			return fmt.Errorf("at byte %d: %w", x.which.off, err)
 		}
 	}
 	return nil

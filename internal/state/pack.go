@@ -51,6 +51,12 @@ func (e *Packer) Meta(m rightful.Meta) {
 	e.Bytes(m.Caps)
 }
 
+// Content appends size and checksum.
+func (e *Packer) Content(c *rightful.Content) {
+	e.Uint(uint64(c.Size))
+	e.B = append(e.B, c.SHA256[:]...)
+}
+
 // ErrMalformed marks a payload that does not hold what its kind says.
 var ErrMalformed = errors.New("malformed record")
 
@@ -129,6 +135,17 @@ func (d *Unpacker) Bytes() []byte {
 		return nil
 	}
 	return append([]byte(nil), v...)
+}
+
+// Content takes what [Packer.Content] appended.
+func (d *Unpacker) Content() *rightful.Content {
+	c := &rightful.Content{Size: int64(d.Uint())}
+	if len(d.B) < len(c.SHA256) {
+		d.Fail()
+		return c
+	}
+	d.B = d.B[copy(c.SHA256[:], d.B):]
+	return c
 }
 
 // ACL takes an ACL and checks it.

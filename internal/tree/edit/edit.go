@@ -140,12 +140,3 @@ func PermOf(a rightful.ACL) rightful.Mode {
 	o, _ := a.Find(rightful.ACLOther, 0)
 	return rightful.Mode(u.Perm)<<6 | rightful.Mode(g.Perm)<<3 | rightful.Mode(o.Perm)
 }
-
-// FromMode gives the minimal ACL that says what nine bits say.
-func FromMode(mode rightful.Mode) rightful.ACL {
-	return rightful.ACL{
-		{Tag: rightful.ACLUserObj, Perm: uint8(mode >> 6 & 7)},
-		{Tag: rightful.ACLGroupObj, Perm: uint8(mode >> 3 & 7)},
-		{Tag: rightful.ACLOther, Perm: uint8(mode & 7)},
-	}
-}

@@ -69,11 +69,11 @@ func (s *State) PendingGuard(id string) (*Guard, error) {
 	if !state.ValidID(id) {
 		return nil, nil
 	}
-	if o, err := s.readOutcome(id, nil); err == nil && o.end != nil {
-		return nil, nil
-	}
 	b, err := s.dir.Read(filepath.Join(runsDir, id+guardExt), 64<<20)
 	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if o, err := s.readOutcome(id, nil); err == nil && o.end != nil {
 		return nil, nil
 	}
 	g := &Guard{}

@@ -8,8 +8,6 @@ import (
 
 	"rightful"
 	"rightful/internal/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // dirSource gives the entries of a directory: a mounted snapshot of a file system, or a copy. It is walked by the rules
@@ -124,7 +122,7 @@ func (v *dirVisitor) fakeSuper(te *tree.Entry, e *Entry) error {
 	if _, err := fmt.Sscanf(string(stat), "%o %d,%d %d:%d", &mode, &major, &minor, &e.UID, &e.GID); err != nil {
 		return fmt.Errorf("read %s %q: %w", rsyncStat, stat, err)
 	}
-	e.Kind = statKinds[mode&unix.S_IFMT]
+	e.Kind = tree.KindOf(mode)
 	e.Mode = rightful.Mode(mode) & rightful.ModeAll
 	e.Known = e.Known&^(KnownACL|KnownCaps) | KnownMask
 	e.ACL, e.Default = nil, nil
@@ -132,11 +130,6 @@ func (v *dirVisitor) fakeSuper(te *tree.Entry, e *Entry) error {
 		e.Unreadable = "an ACL in a form of rsync's own"
 	}
 	return nil
-}
-
-var statKinds = map[uint32]rightful.Kind{
-	unix.S_IFREG: rightful.KindFile, unix.S_IFDIR: rightful.KindDir, unix.S_IFLNK: rightful.KindSymlink, unix.S_IFIFO: rightful.KindFIFO,
-	unix.S_IFSOCK: rightful.KindSocket, unix.S_IFBLK: rightful.KindBlock, unix.S_IFCHR: rightful.KindChar,
 }
 
 func (v *dirVisitor) put(i dirItem) error {

@@ -197,29 +197,32 @@ func borgLine(at string, b []byte) (e Entry, keep bool, err error) {
 	return e, true, nil
 }
 
+var borgKinds = map[byte]rightful.Kind{
+	'-': rightful.KindFile, 'h': rightful.KindFile, 'd': rightful.KindDir, 'l': rightful.KindSymlink, 'p': rightful.KindFIFO,
+	's': rightful.KindSocket, 'b': rightful.KindBlock, 'c': rightful.KindChar,
+}
+
+// borgSpecial is what may stand in the place of an x, with it or without.
+var borgSpecial = map[int]struct {
+	x, none byte
+	bit     rightful.Mode
+}{3: {'s', 'S', rightful.ModeSetuid}, 6: {'s', 'S', rightful.ModeSetgid}, 9: {'t', 'T', rightful.ModeSticky}}
+
 // borgMode reads ten characters as ls -l writes them; the first may be h for a hard link.
 func borgMode(typ, s string) (kind rightful.Kind, m rightful.Mode, err error) {
-	kinds := map[byte]rightful.Kind{
-		'-': rightful.KindFile, 'h': rightful.KindFile, 'd': rightful.KindDir, 'l': rightful.KindSymlink, 'p': rightful.KindFIFO,
-		's': rightful.KindSocket, 'b': rightful.KindBlock, 'c': rightful.KindChar,
-	}
 	if s == "" { // --format without {mode}
-		if kind = kinds[(typ + " ")[0]]; kind == 0 {
+		if kind = borgKinds[(typ + " ")[0]]; kind == 0 {
 			err = fmt.Errorf("type %q", typ)
 		}
 		return kind, 0, err
 	}
-	kind = kinds[s[0]]
+	kind = borgKinds[s[0]]
 	if kind == 0 || len(s) != 10 {
 		return 0, 0, fmt.Errorf("mode %q", s)
 	}
-	special := map[int]struct {
-		x, none byte
-		bit     rightful.Mode
-	}{3: {'s', 'S', rightful.ModeSetuid}, 6: {'s', 'S', rightful.ModeSetgid}, 9: {'t', 'T', rightful.ModeSticky}}
 	for i := 1; i < 10; i++ {
 		bit := rightful.Mode(0o400) >> (i - 1)
-		sp := special[i]
+		sp := borgSpecial[i]
 		switch c := s[i]; {
 		case c == "rwx"[(i-1)%3]:
 			m |= bit

@@ -40,7 +40,7 @@ func (s *Stat) Meta() rightful.Meta {
 const statxMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME | unix.STATX_MNT_ID
 
 func (s *Stat) from(x *unix.Statx_t) {
-	s.Kind = kindOf(uint32(x.Mode))
+	s.Kind = KindOf(uint32(x.Mode))
 	s.Mode = rightful.Mode(x.Mode) & rightful.ModeAll
 	s.UID, s.GID, s.Nlink = x.Uid, x.Gid, x.Nlink
 	s.Size, s.Ino, s.Taken = int64(x.Size), x.Ino, int64(x.Blocks)*512
@@ -57,7 +57,8 @@ func (s *Stat) from(x *unix.Statx_t) {
 	s.Attrs = x.Attributes & x.Attributes_mask
 }
 
-func kindOf(mode uint32) rightful.Kind {
+// KindOf gives the kind that the bits of S_IFMT in a mode stand for.
+func KindOf(mode uint32) rightful.Kind {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return rightful.KindFile

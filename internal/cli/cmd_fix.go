@@ -301,12 +301,10 @@ func (a *app) draw(ctx context.Context, c *writing, d *draft) (err error) {
 	}
 	if id, since := d.recent.late(c.opts.Truth); id != "" {
 		a.warn("snapshot %s was taken after the first of these entries changed (%s): it may show the damage; to go by older ones: --at '%s'",
-			id, since.Format(timeForm), since.Format(timeForm))
+			id, since.Format(time.DateTime), since.Format(time.DateTime))
 	}
 	return nil
 }
-
-const timeForm = "2006-01-02 15:04:05"
 
 // recent tells whether a snapshot that changes come from may be younger than the damage.
 type recent struct {

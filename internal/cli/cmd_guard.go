@@ -86,7 +86,6 @@ type watch struct {
 	*writing
 	undoOn string
 	g      *repair.Guard
-	snap   *snapshot.Snapshot
 	sites  *verifier
 }
 
@@ -271,17 +270,18 @@ func (a *app) recordBefore(ctx context.Context, w *watch, all bool) error {
 		taking.Discard()
 		return fail(exitGuard, errors.New("record what was before: not everything could be; the command was not run"), "--accounts ACCOUNTS", "--exclude-account ACCOUNT")
 	}
-	if w.snap, err = taking.Commit(); err != nil {
+	sn, err := taking.Commit()
+	if err != nil {
 		return fail(exitGuard, fmt.Errorf("%w; the command was not run", err), "--state DIR")
 	}
-	g := repair.Guard{Snapshot: w.snap.ID, All: all, By: a.by(), Command: a.commandLine()}
+	g := repair.Guard{Snapshot: sn.ID, All: all, By: a.by(), Command: a.commandLine()}
 	unread := 0
-	for i := range w.snap.Accounts {
-		g.Accounts = append(g.Accounts, w.snap.Accounts[i].Account)
-		unread += w.snap.Accounts[i].Unread
+	for i := range sn.Accounts {
+		g.Accounts = append(g.Accounts, sn.Accounts[i].Account)
+		unread += sn.Accounts[i].Unread
 	}
 	if unread > 0 {
-		a.warn("%s could not be read, or is another file system, and is not watched: %s", entries(unread), a.again("snapshot", "show", w.snap.ID))
+		a.warn("%s could not be read, or is another file system, and is not watched: %s", entries(unread), a.again("snapshot", "show", sn.ID))
 	}
 	if w.g, err = w.st.BeginGuard(g); err != nil {
 		return fail(exitGuard, fmt.Errorf("%w; the command was not run", err), "--state DIR")

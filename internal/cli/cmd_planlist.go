@@ -11,6 +11,7 @@ import (
 	"rightful"
 	"rightful/internal/repair"
 	"rightful/internal/term"
+	"rightful/internal/tree"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -62,8 +63,8 @@ type planFileJSON struct {
 	Runs    int       `json:"runs"`
 }
 
-// openState opens the state directory for a verb that needs nothing else of the server. The caller closes it.
-func (a *app) openState() (st *repair.State, closeServer func(), err error) {
+// openState opens the state directory for a verb that needs nothing else of the server. The caller closes the server.
+func (a *app) openState() (*tree.Server, *repair.State, error) {
 	if err := a.needRoot(); err != nil {
 		return nil, nil, err
 	}
@@ -71,19 +72,20 @@ func (a *app) openState() (st *repair.State, closeServer func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if st, err = repair.OpenState(a.cfg.State, s); err != nil {
+	st, err := repair.OpenState(a.cfg.State, s)
+	if err != nil {
 		s.Close()
 		return nil, nil, fail(exitCannot, err, "--state DIR")
 	}
-	return st, s.Close, nil
+	return s, st, nil
 }
 
 func (a *app) planList() error {
-	st, done, err := a.openState()
+	s, st, err := a.openState()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer s.Close()
 	plans, err := st.Plans()
 	a.printPlans(plans)
 	switch {
@@ -125,11 +127,11 @@ func (a *app) planPrune(ctx context.Context, keep int, olderThan string) error {
 		}
 		before = before.Add(-age)
 	}
-	st, done, err := a.openState()
+	s, st, err := a.openState()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer s.Close()
 	unlock, err := a.lock(st)
 	if err != nil {
 		return err

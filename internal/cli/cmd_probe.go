@@ -141,7 +141,7 @@ func (a *app) probe(ctx context.Context, args []string, f probeFlags) error {
 	case f.timeout <= 0:
 		return fail(exitUsage, fmt.Errorf("read --timeout %s: no time at all", f.timeout), a.cmd+" --help")
 	}
-	c, err := a.openChecking(nil, checkFlags{})
+	c, err := a.openChecking(nil, checkFlags{truth: truthPolicy})
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (p *probing) choose(args []string) error {
 		}
 		for k := range acct.Sites {
 			s := &acct.Sites[k]
-			name := slices.IndexFunc(s.Domains, func(d string) bool { return !strings.ContainsAny(d, "*?") })
+			name := plainName(s)
 			if name >= 0 && len(s.Listen) > 0 && (len(names) == 0 || slices.Contains(names, s.Name)) {
 				p.sites[siteKey(acct.Name, s.Name)] = &asking{account: acct.Name, site: s, host: s.Domains[name], pages: somePages, scripts: someScripts}
 			}
@@ -217,6 +217,11 @@ func (p *probing) choose(args []string) error {
 }
 
 func siteKey(account, site string) string { return account + "\x00" + site }
+
+// plainName finds the first of a site's domains that is a name and no pattern; -1 where none is.
+func plainName(s *rightful.Site) int {
+	return slices.IndexFunc(s.Domains, func(d string) bool { return !strings.ContainsAny(d, "*?") })
+}
 
 // predicted asks for a URL if it is one of those wanted: the front page at every address, and of the rest some, or all.
 func (p *probing) predicted(ctx context.Context, u *check.URL) error {

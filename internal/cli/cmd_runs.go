@@ -28,18 +28,11 @@ otherwise than planned, with the reason.`,
 }
 
 func (a *app) runs(_ context.Context, args []string) error {
-	if err := a.needRoot(); err != nil {
-		return err
-	}
-	s, err := a.openServer()
+	s, st, err := a.openState()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	st, err := repair.OpenState(a.cfg.State, s)
-	if err != nil {
-		return fail(exitCannot, err, "--state DIR")
-	}
 	if len(args) == 1 {
 		return a.oneRun(st, args[0], s.Live())
 	}

@@ -212,7 +212,7 @@ func (a *app) vaultTake(ctx context.Context, args []string) error {
 	}
 	defer s.Close()
 	c := &checking{s: s}
-	if err := a.fillChecking(c, args, checkFlags{}); err != nil {
+	if err := a.fillChecking(c, args, checkFlags{truth: truthPolicy}); err != nil {
 		return err
 	}
 	if err := c.someLeft(); err != nil {
@@ -491,7 +491,7 @@ func filesIn(st *vault.Store, v *vault.Vault, name string) ([]vault.File, error)
 // vaultLive gives what would be kept now, and adds the accounts that there are to names.
 func (a *app) vaultLive(ctx context.Context, s *tree.Server, names *[]string) (func(string) ([]vault.File, error), error) {
 	c := &checking{s: s}
-	if err := a.fillChecking(c, nil, checkFlags{}); err != nil {
+	if err := a.fillChecking(c, nil, checkFlags{truth: truthPolicy}); err != nil {
 		return nil, err
 	}
 	chosen, err := a.pick(c.ps, c.opts.Accounts)

@@ -88,11 +88,7 @@ func (a *app) explainURLText(x *check.URLExplanation) {
 func cureText(cure [][]string) string {
 	var lines []string
 	for _, c := range cure {
-		quoted := make([]string, len(c))
-		for i, w := range c {
-			quoted[i] = term.Shell(w)
-		}
-		lines = append(lines, strings.Join(quoted, " "))
+		lines = append(lines, term.Command(c...))
 	}
 	return strings.Join(lines, " && ")
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"rightful"
@@ -57,8 +56,6 @@ func (a *app) newVerifier(opts check.Options, plan *repair.Plan) *verifier {
 	return &verifier{opts: opts, plan: plan, live: opts.Server.Live(), settle: time.Duration(a.cfg.Settle) * time.Second, sites: map[string]*siteBase{}}
 }
 
-func (v *verifier) key(account, site string) string { return account + "\x00" + site }
-
 // Baseline implements repair.Verifier.
 func (v *verifier) Baseline(ctx context.Context, accounts []string) (json.RawMessage, error) {
 	in := map[string]bool{}
@@ -103,7 +100,7 @@ func (v *verifier) countControls() (n int) {
 }
 
 func (v *verifier) add(b *siteBase) {
-	k := v.key(b.Account, b.Site)
+	k := siteKey(b.Account, b.Site)
 	if v.sites[k] == nil {
 		v.order = append(v.order, k)
 	}
@@ -135,7 +132,7 @@ func (v *verifier) requests(acct *panel.Account, before rightful.Verdict) (reqs 
 		return nil
 	}
 	site := &acct.Sites[i]
-	name := slices.IndexFunc(site.Domains, func(d string) bool { return !strings.ContainsAny(d, "*?") })
+	name := plainName(site)
 	if name < 0 {
 		return nil
 	}
@@ -358,7 +355,7 @@ func (v *verifier) predict(ctx context.Context, js []repair.Judgement) error {
 	return check.Run(ctx, opts, func(r *check.Report) error {
 		i := slices.IndexFunc(js, func(j repair.Judgement) bool { return j.Account == r.Account.Name })
 		for _, now := range r.Now {
-			b := v.sites[v.key(r.Account.Name, now.Site)]
+			b := v.sites[siteKey(r.Account.Name, now.Site)]
 			if i < 0 || b == nil || !slices.Contains(js[i].Unverified, now.Site) {
 				continue
 			}

@@ -24,7 +24,6 @@ type shape struct {
 	home                func(name, host string) string
 	main, sub, addon    func(a *account, host, label string) string
 	homeMode, wayMode   int64
-	rootMode            int64
 	homeGroup, wayGroup string // "user", "web" or "panel"
 	rootGroup           string
 	webIn               string // which groups the web server is a member of besides its own: "panel", "users" or ""
@@ -43,21 +42,21 @@ func shapeOf(panel string) (shape, bool) {
 			main:     func(a *account, host, _ string) string { return a.home + "/domains/" + host + "/public_html" },
 			sub:      func(a *account, host, label string) string { return a.sites[0].docroot + "/" + label },
 			addon:    func(a *account, _, label string) string { return a.home + "/domains/" + label + ".example/public_html" },
-			homeMode: 0o711, wayMode: 0o711, rootMode: 0o750, homeGroup: "user", wayGroup: "user", rootGroup: "panel", webIn: "panel",
+			homeMode: 0o711, wayMode: 0o711, homeGroup: "user", wayGroup: "user", rootGroup: "panel", webIn: "panel",
 			write: (*world).writeDirectAdmin,
 		}, true
 	case "hestia":
 		domain := func(a *account, host, _ string) string { return a.home + "/web/" + host + "/public_html" }
 		return shape{
 			nginx: true, home: homeOfUser, main: domain, sub: domain, addon: domain,
-			homeMode: 0o711, wayMode: 0o551, rootMode: 0o750, homeGroup: "user", wayGroup: "user", rootGroup: "web",
+			homeMode: 0o711, wayMode: 0o551, homeGroup: "user", wayGroup: "user", rootGroup: "web",
 			write: (*world).writeHestia,
 		}, true
 	case "virtualmin":
 		server := func(a *account, host, _ string) string { return a.home + "/domains/" + host + "/public_html" }
 		return shape{
 			home: homeOfUser, main: inPublic, sub: server, addon: server,
-			homeMode: 0o750, wayMode: 0o750, rootMode: 0o750, homeGroup: "user", wayGroup: "user", rootGroup: "user", webIn: "users",
+			homeMode: 0o750, wayMode: 0o750, homeGroup: "user", wayGroup: "user", rootGroup: "user", webIn: "users",
 			write: (*world).writeVirtualmin,
 		}, true
 	case "plesk":
@@ -65,7 +64,7 @@ func shapeOf(panel string) (shape, bool) {
 		return shape{
 			home: func(_, host string) string { return "/srv/vhosts/" + host },
 			main: func(a *account, _, _ string) string { return a.home + "/httpdocs" }, sub: beside, addon: beside,
-			homeMode: 0o710, wayMode: 0o750, rootMode: 0o750, homeGroup: "panel", wayGroup: "panel", rootGroup: "panel", webIn: "panel",
+			homeMode: 0o710, wayMode: 0o750, homeGroup: "panel", wayGroup: "panel", rootGroup: "panel", webIn: "panel",
 			write: (*world).writePlesk,
 		}, true
 	}

@@ -100,10 +100,6 @@ func Remove(s *tree.Server, path string) error {
 		err = state.SyncDir(filepath.Dir(at.own))
 	}
 	if err != nil {
-		var le *os.LinkError
-		if errors.As(err, &le) {
-			err = le.Err
-		}
 		return fmt.Errorf("release program %q: %w", path, state.Cause(err))
 	}
 	return nil

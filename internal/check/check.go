@@ -23,6 +23,7 @@ import (
 	"rightful"
 	"rightful/internal/panel"
 	"rightful/internal/policy"
+	"rightful/internal/snapshot"
 	"rightful/internal/tree"
 )
 
@@ -211,12 +212,13 @@ type checker struct {
 	mu       sync.Mutex
 	held     map[uint32]holder
 	holders  map[uint32][]rightful.Identity // by group; nil until somebody asks
+	ids      map[*snapshot.Snapshot]renumbered
 }
 
 type holder struct{ held, certain bool }
 
 func newChecker(o Options) (*checker, error) {
-	c := &checker{Options: o, policies: map[string]*policy.Policy{}, accepted: map[Accept]bool{}, webUIDs: map[uint32]bool{}, held: map[uint32]holder{}}
+	c := &checker{Options: o, policies: map[string]*policy.Policy{}, accepted: map[Accept]bool{}, webUIDs: map[uint32]bool{}, held: map[uint32]holder{}, ids: map[*snapshot.Snapshot]renumbered{}}
 	for _, a := range o.Accept {
 		c.accepted[a] = true
 	}

@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -347,7 +348,7 @@ func (g *Logs) join(some []*group) []Failure {
 			wanted[keyOf(x)], near[x.groupKey] = true, true
 		}
 	}
-	for _, id := range sortedKeys(g.groups) {
+	for _, id := range slices.Sorted(maps.Keys(g.groups)) {
 		x := g.groups[id]
 		if x.kind == web.LineLookAlike || some != nil && !near[x.groupKey] {
 			continue
@@ -388,7 +389,7 @@ func (f *Failure) take(x *group) {
 // LookAlikes gives what only looks alike, by account, site and code, the most frequent first.
 func (g *Logs) LookAlikes() []LookAlike {
 	var out []LookAlike
-	for _, id := range sortedKeys(g.groups) {
+	for _, id := range slices.Sorted(maps.Keys(g.groups)) {
 		x := g.groups[id]
 		if x.kind != web.LineLookAlike {
 			continue
@@ -441,13 +442,4 @@ func (g *Logs) Unlogged(verdicts []rightful.Verdict, failures []Failure) []Unlog
 		}
 	}
 	return out
-}
-
-func sortedKeys[T any](m map[string]T) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

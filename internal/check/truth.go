@@ -82,6 +82,18 @@ func renumber(sn *snapshot.Snapshot, users *panel.Users) (n renumbered) {
 	return n
 }
 
+// renumbered is renumber, once for each snapshot.
+func (c *checker) renumbered(sn *snapshot.Snapshot) renumbered {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.ids[sn]
+	if !ok {
+		n = renumber(sn, c.World.Users)
+		c.ids[sn] = n
+	}
+	return n
+}
+
 // none reports whether all ids mean what they meant.
 func (n *renumbered) none() bool {
 	return len(n.uids)+len(n.gids)+len(n.lostUIDs)+len(n.lostGIDs) == 0
@@ -137,7 +149,7 @@ func (j *job) openRecords() error {
 			continue
 		}
 		met[a.File] = true
-		rs.list = append(rs.list, &record{snap: sn, ids: renumber(sn, j.c.World.Users)})
+		rs.list = append(rs.list, &record{snap: sn, ids: j.c.renumbered(sn)})
 	}
 	if len(rs.list) == 0 {
 		if t.Restore {

@@ -83,9 +83,7 @@ func (s *apacheScope) absent(set *settings, name []byte) Verdict {
 		}
 		v.Code = "fpm:primary-script-unknown"
 	case kindCGI:
-		if v.Code = "AH01264"; h.Config.Has("cgi_module") && !h.Config.Has("cgid_module") {
-			v.Code = "AH02811"
-		}
+		v.Code = pick(h.plainCGI(), "AH02811", "AH01264")
 	case kindFcgid, kindPHP, kindSuPHP:
 		v.Code = ""
 	}
@@ -454,14 +452,10 @@ func (s *apacheScope) handled(set *settings) Verdict {
 	h := s.h
 	switch h.kindOf(set, set.handler) {
 	case kindCGI:
-		code, is := "AH01262", "AH01265" // mod_cgid
-		if h.Config.Has("cgi_module") && !h.Config.Has("cgid_module") {
-			code, is = "AH02809", "AH02812"
-		}
 		if set.options&optExecCGI == 0 {
-			return configured(403, code, "programs may not be run here (ExecCGI)", set.handler)
+			return configured(403, h.mayNotRun(), "programs may not be run here (ExecCGI)", set.handler)
 		}
-		return configured(403, is, "a directory is no program", set.handler)
+		return configured(403, pick(h.plainCGI(), "AH02812", "AH01265"), "a directory is no program", set.handler)
 	case kindFcgid:
 		code := ""
 		if set.options&optExecCGI == 0 {

@@ -9,16 +9,20 @@ import (
 	"rightful/internal/tree"
 )
 
+// plainCGI reports whether mod_cgi starts programs, and not mod_cgid, whose messages have other codes.
+func (h *ApacheHost) plainCGI() bool {
+	return h.Config.Has("cgi_module") && !h.Config.Has("cgid_module")
+}
+
+// mayNotRun is the code of a refusal for want of ExecCGI.
+func (h *ApacheHost) mayNotRun() string { return pick(h.plainCGI(), "AH02809", "AH01262") }
+
 // cgi is the answer for a program that mod_cgi or mod_cgid starts, by suEXEC where that is asked for. Nothing about the
 // program is checked before it is started, so that whatever keeps it from running is a 500.
 func (s *apacheScope) cgi(set *settings, name []byte, t *target, d *Directive, in View) Verdict {
 	h := s.h
-	code := "AH01262" // mod_cgid
-	if h.Config.Has("cgi_module") && !h.Config.Has("cgid_module") {
-		code = "AH02809"
-	}
 	if set.options&optExecCGI == 0 && !s.script {
-		return configured(403, code, "programs may not be run here (ExecCGI)", d)
+		return configured(403, h.mayNotRun(), "programs may not be run here (ExecCGI)", d)
 	}
 	if t.kind != rightful.KindFile {
 		return inDoubt("it is no file, and is to be run", d)

@@ -265,7 +265,6 @@ func (s *apacheScope) final(name []byte, t *target) string {
 // A pool is one PHP-FPM behind a socket.
 type pool struct {
 	id      int
-	limit   []string
 	conf    *Pool // nil where it is not known
 	doubt   string
 	refused *Verdict // of the connection
@@ -284,7 +283,7 @@ func (h *ApacheHost) pool(backend string) *pool {
 	if p := h.pools[backend]; p != nil {
 		return p
 	}
-	p := &pool{limit: []string{".php", ".phar"}}
+	p := &pool{}
 	h.pools[backend] = p
 	var conf *Pool
 	var id rightful.Identity
@@ -297,9 +296,6 @@ func (h *ApacheHost) pool(backend string) *pool {
 		return p
 	}
 	p.id = h.identity(id)
-	if conf != nil && conf.LimitExtensions != nil {
-		p.limit = conf.LimitExtensions
-	}
 	if conf != nil && conf.Chroot != "" {
 		p.doubt = "the pool of PHP-FPM is in " + conf.Chroot + ", where paths mean something else"
 	}
@@ -354,7 +350,7 @@ func (s *apacheScope) fpm(p *pool, name []byte, t *target, d *Directive) Verdict
 		// After a slash PHP looks for a regular file further up, and there is none (init_request_info).
 		return Verdict{Status: 404, Certain: true, Cause: CauseMissing, Code: "fpm:primary-script-unknown", Why: "PHP is to run a directory"}
 	}
-	if !p.runs(name) {
+	if !p.conf.runs(name) {
 		return configured(403, "fpm:limit-extensions", "PHP-FPM does not run files with this suffix", d)
 	}
 	switch {
@@ -372,16 +368,6 @@ func (s *apacheScope) fpm(p *pool, name []byte, t *target, d *Directive) Verdict
 		return inDoubt("the name has bytes that Apache may not hand on", d)
 	}
 	return Verdict{Status: 200, Certain: true, App: true}
-}
-
-// runs reports whether the pool runs files with the suffix of a name.
-func (p *pool) runs(name []byte) bool {
-	for _, x := range p.limit {
-		if len(name) >= len(x) && string(name[len(name)-len(x):]) == x {
-			return true
-		}
-	}
-	return len(p.limit) == 0
 }
 
 // reach finds what keeps an identity that resolves the path by itself from getting to a file.

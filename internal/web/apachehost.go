@@ -136,9 +136,8 @@ func (h *ApacheHost) modules() {
 		{"security3_module", "ModSecurity may refuse a request for what it says"},
 		{"evasive20_module", "mod_evasive may refuse a visitor for asking too often"},
 		{"imunify360_module", "Imunify360 may refuse a visitor"},
-		{"cloudflare_module", ""},
 	} {
-		if h.Config.Has(m.id) && m.why != "" {
+		if h.Config.Has(m.id) {
 			h.note(m.why)
 		}
 	}

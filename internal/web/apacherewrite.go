@@ -290,11 +290,11 @@ func (r *rewrite) fires(s subject) (v Verdict, done bool) {
 		case fire == unsure:
 			return inDoubt("a rewrite rule may decide", x.d), true
 		case x.has("f"):
-			return x.configured(403, "a rewrite rule forbids it"), true
+			return configured(403, "", "a rewrite rule forbids it", x.d), true
 		case x.has("g"):
-			return x.configured(410, "a rewrite rule says it is gone"), true
+			return configured(410, "", "a rewrite rule says it is gone", x.d), true
 		case x.has("r"):
-			return x.configured(redirectStatus(x.flags["r"]), "a rewrite rule redirects"), true
+			return configured(redirectStatus(x.flags["r"]), "", "a rewrite rule redirects", x.d), true
 		case x.to == "-" && x.has("s"):
 			skip, _ = strconv.Atoi(x.flags["s"])
 		case x.to == "-" && !x.has("h") && !x.has("n") && !x.has("t") && !x.has("p"):
@@ -302,16 +302,12 @@ func (r *rewrite) fires(s subject) (v Verdict, done bool) {
 				return v, false
 			}
 		case strings.Contains(x.to, "://"):
-			return x.configured(302, "a rewrite rule redirects"), true
+			return configured(302, "", "a rewrite rule redirects", x.d), true
 		default:
 			return inDoubt("a rewrite rule maps it to something else", x.d), true
 		}
 	}
 	return v, false
-}
-
-func (x *rewriteRule) configured(status int, why string) Verdict {
-	return Verdict{Status: status, Certain: true, Cause: CauseConfigured, Why: why, File: x.d.File, Line: x.d.Line}
 }
 
 func redirectStatus(s string) int {

@@ -35,8 +35,8 @@ func ErrorFormat(format string) (*LogFormat, error) {
 			case c == 0:
 				gap, rest = "(?:)", rest[1:]
 			case c == '%':
-				name, arg, after := formatItem(rest[1:])
-				word.WriteString(errorItem(name, arg))
+				name, _, after := formatItem(rest[1:])
+				word.WriteString(errorItem(name))
 				items, rest = items || name != '%' && name != 'M', after
 			default:
 				word.WriteString(regexp.QuoteMeta(rest[:1]))
@@ -162,7 +162,7 @@ func formatItem(s string) (name byte, arg, rest string) {
 
 const timeItem = `(?P<time>[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d [\d:.]+ \d{4}|\d{4}-\d\d-\d\d[ T][\d:.]+)`
 
-func errorItem(name byte, _ string) string {
+func errorItem(name byte) string {
 	switch name {
 	case '%':
 		return "%"

@@ -304,7 +304,7 @@ func (s *ngxScope) fast(n *Node, in View) (Verdict, bool) {
 		return Verdict{}, false
 	}
 	b := h.backend(c.handler.Arg(0))
-	if b.why != "" || h.index(b.id) != 1 || b.pool.Chroot != "" || !h.reaches(b, in) || !allowed(&n.Meta, b.id, 4) || !b.pool.runs(string(h.buf)) {
+	if b.why != "" || h.index(b.id) != 1 || b.pool.Chroot != "" || !h.reaches(b, in) || !allowed(&n.Meta, b.id, 4) || !b.pool.runs(h.buf) {
 		return Verdict{}, false
 	}
 	return Verdict{Status: 200, Certain: true, App: true}, true

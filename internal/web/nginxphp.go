@@ -154,17 +154,21 @@ func (p *Pool) mayConnect(id *rightful.Identity, users func(user, group string) 
 	return allowed(&m, id, 2)
 }
 
-// runs reports whether a pool runs files of that name (security.limit_extensions).
-func (p *Pool) runs(script string) bool {
-	if p.LimitExtensions == nil {
-		return strings.HasSuffix(script, ".php") || strings.HasSuffix(script, ".phar")
+// usualExtensions is the default of security.limit_extensions.
+var usualExtensions = []string{".php", ".phar"}
+
+// runs reports whether a pool runs files of that name (security.limit_extensions); nil is one of which nothing is known.
+func (p *Pool) runs(script []byte) bool {
+	limit := usualExtensions
+	if p != nil && p.LimitExtensions != nil {
+		limit = p.LimitExtensions
 	}
-	for _, ext := range p.LimitExtensions {
-		if strings.HasSuffix(script, ext) {
+	for _, ext := range limit {
+		if n := len(script) - len(ext); n >= 0 && string(script[n:]) == ext {
 			return true
 		}
 	}
-	return len(p.LimitExtensions) == 0
+	return len(limit) == 0
 }
 
 // fpm is what PHP-FPM makes of a script's path (sapi/fpm/fpm/fpm_main.c): whatever keeps the pool's user from the file is
@@ -186,7 +190,7 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 		if above, name := r.pathInfo(b, script); above.isFile() && !e.fault() {
 			// cgi.fix_pathinfo, which is on unless php.ini says otherwise, finds the script above.
 			v.Certain, v.Cause, v.Why = false, CauseUnknown, "PHP decides by cgi.fix_pathinfo"
-			if v.Status = 200; !b.pool.runs(name) || !allowed(&above.meta, b.id, 4) {
+			if v.Status = 200; !b.pool.runs([]byte(name)) || !allowed(&above.meta, b.id, 4) {
 				v.Status = 403
 			}
 			v.Statuses = []int{v.Status, 404}
@@ -195,7 +199,7 @@ func (r *ngxRequest) fpm(b *ngxBackend, script string) Verdict {
 	case strings.HasSuffix(inside, "/") && e.isDir():
 		// After a slash PHP looks for a regular file further up, and there is none (init_request_info).
 		return Verdict{Status: 404, Certain: true, Cause: CauseMissing, Code: "fpm:primary-script-unknown", Culprit: e.real, Why: "PHP is to run a directory"}
-	case !b.pool.runs(inside):
+	case !b.pool.runs([]byte(inside)):
 		return configured(403, "fpm:limit-extensions", "security.limit_extensions does not name its suffix", &Directive{File: b.pool.File, Line: b.pool.Line})
 	case !allowed(&e.meta, b.id, 4):
 		e.err, e.culprit, e.need, e.who = unix.EACCES, e.real, 4, b.id

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net"
-	"path"
 	"strings"
 )
 
@@ -85,9 +84,5 @@ func (h *NginxHost) URL(uri string, in View) Verdict {
 	if !strings.HasPrefix(uri, "/") || strings.ContainsRune(uri, 0) {
 		return Verdict{Status: 400, Certain: true, Cause: CauseConfigured, Why: "it is no request path"}
 	}
-	clean := path.Clean(uri)
-	if clean != "/" && (strings.HasSuffix(uri, "/") || strings.HasSuffix(uri, "/.") || strings.HasSuffix(uri, "/..")) {
-		clean += "/"
-	}
-	return h.Root(in).(*ngxScope).ask(clean, "", Node{}, in)
+	return h.Root(in).(*ngxScope).ask(cleanURL(uri), "", Node{}, in)
 }

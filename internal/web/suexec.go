@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"rightful"
@@ -95,7 +96,7 @@ func (x *suexec) runs(h *ApacheHost, steps []tree.Component, dir *tree.Component
 	}
 	const shared = 0o022
 	taken := func(m *rightful.Meta) bool {
-		return m.UID == as.UID && (m.GID == gid || contains(x.group, m.GID))
+		return m.UID == as.UID && (m.GID == gid || slices.Contains(x.group, m.GID))
 	}
 	switch {
 	case x.refused != nil:
@@ -136,15 +137,6 @@ func (x *suexec) runs(h *ApacheHost, steps []tree.Component, dir *tree.Component
 		return v, true
 	}
 	return Verdict{}, false
-}
-
-func contains(list []uint32, x uint32) bool {
-	for _, y := range list {
-		if x == y {
-			return true
-		}
-	}
-	return false
 }
 
 func within(p, dir string) bool {

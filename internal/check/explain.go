@@ -68,12 +68,17 @@ func Explain(o Options, name string, as []As) (*Explanation, error) {
 
 // judge finds the account that a path belongs to, the site, the rule and the finding.
 func (x *Explanation) judge(o Options, end string, as *[]As) error {
+	checkers := map[string]*checker{} // by panel: what else they know of accounts is not asked for
 	for i := range o.World.Accounts {
 		a := &o.World.Accounts[i]
-		o.Accounts = []string{a.Name}
-		c, err := newChecker(o)
-		if err != nil {
-			return err
+		c := checkers[a.Panel]
+		if c == nil {
+			o.Accounts = []string{a.Name}
+			var err error
+			if c, err = newChecker(o); err != nil {
+				return err
+			}
+			checkers[a.Panel] = c
 		}
 		home := path.Clean(a.Home)
 		if !beneath(end, home) && !beneath(x.Path, home) && !docrootHolds(a, end) {
@@ -91,6 +96,7 @@ func (x *Explanation) judge(o Options, end string, as *[]As) error {
 			continue
 		}
 		x.Account = a.Name
+		var err error
 		if j.bound, err = c.policies[a.Panel].Bind(b); err != nil {
 			return err
 		}

@@ -1,22 +1,26 @@
-// Package archive reads what a host already knows about the metadata of an account: backups, listings and copies that
-// somebody made before things went wrong. It turns them into records that a snapshot can hold.
+// Package archive reads what a host already knows about an account: backups, listings and copies that somebody made before
+// things went wrong. It turns their metadata into records that a snapshot can hold, gives the contents of their files to
+// whoever rebuilds a home, and finds out where in them an account's entries are.
 //
-// What it reads, as a stream and never extracted:
+// What it reads, and never extracts:
 //
 //	tar       v7, ustar, GNU and pax, with the ACLs, capabilities and attributes that GNU tar, bsdtar and star put into it;
-//	          a homedir.tar inside a cPanel backup is read in its place
+//	          from a pipe too, as restic dump and borg export-tar write it
+//	zip       of files with a directory at their end, by Info-ZIP, 7-Zip, PHP or Windows; not from a pipe
 //	mtree     both dialects: NetBSD's hierarchy and the full paths of bsdtar
 //	getfacl   the output of getfacl -R, with names or numbers
 //	restic    the lines of restic ls --json
 //	borg      the lines of borg list --json-lines
 //	dir       a directory: a mounted snapshot of a file system, a copy by rsync
 //
-// gzip, xz, zstd and bzip2 around any of them are recognised by content, never by name.
+// gzip, xz, zstd and bzip2 around any of them but a zip and a dir are recognised by content, never by name. The archives
+// that control panels put into their backups, such as cPanel's homedir.tar, are read in their places.
 //
 // What it promises: input is hostile. A name is bytes, relative, without ".", ".." or empty components, of at most
 // [MaxPath] bytes and [MaxName] each; whatever cannot be made so is a [Rejected] entry with its line or offset, and the
-// reading goes on. Everything is bounded: entries, lines, attributes, what a compressed stream may expand to, memory.
-// An [Entry] says what its source knows of it, and nothing is filled in that the source does not say.
+// reading goes on. Everything is bounded: entries, lines, attributes, what a compressed stream or a sparse file may expand
+// to, memory. An [Entry] says what its source knows of it, and nothing is filled in that the source does not say. Contents
+// are as long as the entry says, or an error. A [Candidate] is certain only where the source has no other reading.
 //
 // What it refuses: to follow a link, to open what an entry stands for, to believe a privilege. A record says at most
 // that an entry belonged to the account (see [Truth]); set-id bits of files, capabilities and the ownership of anybody
@@ -26,6 +30,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -44,6 +49,8 @@ const (
 	// maxLine is the most bytes of one line of a listing: an attribute of 64 KiB in base64, or a path of MaxPath bytes
 	// of which each is escaped, and room.
 	maxLine = 256 << 10
+	// maxTarget is the most bytes of where a symbolic link points: PATH_MAX without its NUL.
+	maxTarget = 4095
 	// maxACL is the most entries of one ACL: what fits the kernel's attribute of 64 KiB.
 	maxACL = 8 << 10
 	// maxRatio and ratioFree bound what a compressed stream expands to. Deflate reaches 1032 at most; a stream of
@@ -84,18 +91,20 @@ type Entry struct {
 	// Kind is KindUnknown where the source does not tell it.
 	Kind  rightful.Kind
 	Known Known
-	// HardLink: the entry is another name for an entry that came before.
-	HardLink   bool
-	UID, GID   uint32
-	User       string
-	Group      string
-	Mode       rightful.Mode
-	ACL        ACL
-	Default    ACL
-	Caps       []byte
-	Size       int64
-	Time       time.Time
+	// HardLink: the entry is another name for an entry that came before, Target where that is known.
+	HardLink bool
+	UID, GID uint32
+	User     string
+	Group    string
+	Mode     rightful.Mode
+	ACL      ACL
+	Default  ACL
+	Caps     []byte
+	Size     int64
+	Time     time.Time
+	// Target is where a symbolic link points, in any bytes but NUL; of a hard link it is a Name.
 	Target     string
+	Recoded    bool   // Name was text in a code page, which was guessed
 	Unreadable string // why something of the entry that the source holds was not understood
 }
 
@@ -104,6 +113,9 @@ type Source interface {
 	// Next gives the next entry, a *[Rejected] for one that is left out, io.EOF at the end, or what ended the reading
 	// early. What was given before an early end stands.
 	Next() (Entry, error)
+	// Content reads the regular file that Next gave last, until Next is called again: Size bytes, or what they are followed
+	// by is an error and not io.EOF. It is nil where the source holds no contents, and for what is no file or a hard link.
+	Content() io.Reader
 	// Close lets go of what the source holds open.
 	Close() error
 }
@@ -125,8 +137,26 @@ func reject(at, name, format string, args ...any) *Rejected {
 	return &Rejected{At: at, Name: name, Why: fmt.Sprintf(format, args...)}
 }
 
+// listed is part of sources that hold no contents.
+type listed struct{}
+
+// Content implements [Source].
+func (listed) Content() io.Reader { return nil }
+
 // ErrFormat says that a source is of no kind that is read here.
 var ErrFormat = errors.New("no format that is known")
+
+// symlink takes where a symbolic link points.
+func (e *Entry) symlink(target string) error {
+	switch {
+	case target == "" || strings.IndexByte(target, 0) >= 0:
+		return reject(e.At, e.Name, "a link to %q", target)
+	case len(target) > maxTarget:
+		return reject(e.At, e.Name, "a link to %d bytes; %d are read", len(target), maxTarget)
+	}
+	e.Kind, e.Target, e.Known = rightful.KindSymlink, target, e.Known|KnownTarget
+	return nil
+}
 
 // clean brings a path into the form of [Entry.Name].
 func clean(at, name string) (string, error) {

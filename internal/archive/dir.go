@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"time"
 
 	"rightful"
 	"rightful/internal/tree"
@@ -17,11 +19,15 @@ type dirSource struct {
 	batches chan []dirItem
 	done    chan error
 	batch   []dirItem
+	look    *tree.Cursor
+	last    *dirItem // what was given last; nil where it has no content
+	file    *os.File // its content, once that is read
 	err     error
 }
 
 type dirItem struct {
 	e   Entry
+	st  tree.Stat
 	err *Rejected
 }
 
@@ -33,7 +39,7 @@ var errStopped = errors.New("nobody listens any more")
 // OpenDir reads the directory that base is. Closing the source lets go of the walk but not of the base.
 func OpenDir(ctx context.Context, base *tree.Base) *Opened {
 	ctx, stop := context.WithCancel(ctx)
-	s := &dirSource{stop: stop, batches: make(chan []dirItem, 4), done: make(chan error, 1)}
+	s := &dirSource{stop: stop, batches: make(chan []dirItem, 4), done: make(chan error, 1), look: base.Cursor()}
 	go func() {
 		v := &dirVisitor{s: s, ctx: ctx}
 		err := base.Walk(ctx, v, true)
@@ -43,10 +49,12 @@ func OpenDir(ctx context.Context, base *tree.Base) *Opened {
 		close(s.batches)
 		s.done <- err
 	}()
-	return &Opened{Source: s, Format: Dir}
+	return &Opened{Source: newNester(s), Format: Dir}
 }
 
+// Next implements [Source].
 func (s *dirSource) Next() (Entry, error) {
+	s.end()
 	for len(s.batch) == 0 && s.err == nil {
 		b, ok := <-s.batches
 		if !ok {
@@ -59,18 +67,82 @@ func (s *dirSource) Next() (Entry, error) {
 	if len(s.batch) == 0 {
 		return Entry{}, s.err
 	}
-	i := s.batch[0]
+	i := &s.batch[0]
 	s.batch = s.batch[1:]
 	if i.err != nil {
 		return Entry{}, i.err
 	}
+	if i.e.Kind == rightful.KindFile && i.st.Kind == rightful.KindFile {
+		s.last = i
+	}
 	return i.e, nil
 }
 
+// Content implements [Source].
+func (s *dirSource) Content() io.Reader {
+	if s.last == nil {
+		return nil
+	}
+	return &dirContent{s: s, of: s.last}
+}
+
+// end lets go of the content of the last entry.
+func (s *dirSource) end() {
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.last = nil, nil
+}
+
+// Close implements [Source].
 func (s *dirSource) Close() error {
+	s.end()
+	s.look.Close()
 	s.stop()
 	for range s.batches {
 	}
+	return nil
+}
+
+// A dirContent is the content of a file that was met, as long as it was then. It is reached as the walk reached it, one
+// name at a time, and is opened only where it still is that inode.
+type dirContent struct {
+	s  *dirSource
+	of *dirItem
+	r  io.LimitedReader
+}
+
+// Read implements [io.Reader].
+func (c *dirContent) Read(b []byte) (int, error) {
+	if c.of != c.s.last {
+		return 0, errStale
+	}
+	if c.r.R == nil {
+		if err := c.open(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.r.Read(b)
+	if err == io.EOF && c.r.N > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (c *dirContent) open() error {
+	n, err := c.s.look.Open(c.of.e.Name)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	if st, was := n.Stat, c.of.st; st.Ino != was.Ino || st.Dev != was.Dev || st.Birth != was.Birth || st.Kind != was.Kind {
+		return &tree.Error{Op: "open", Path: n.Path(), Cause: tree.CauseChanged}
+	}
+	f, err := n.Open()
+	if err != nil {
+		return err
+	}
+	c.s.file, c.r = f, io.LimitedReader{R: f, N: c.of.e.Size}
 	return nil
 }
 
@@ -129,6 +201,13 @@ func (v *dirVisitor) fakeSuper(te *tree.Entry, e *Entry) error {
 	if acl != nil {
 		e.Unreadable = "an ACL in a form of rsync's own"
 	}
+	if e.Kind == rightful.KindSymlink { // which cannot have such an attribute: its target is in a file
+		target, err := n.Read(maxTarget)
+		if err != nil {
+			return err
+		}
+		return e.symlink(string(target))
+	}
 	return nil
 }
 
@@ -153,8 +232,10 @@ func (v *dirVisitor) flush() error {
 
 // Entry implements tree.Visitor.
 func (v *dirVisitor) Entry(_ *tree.Dir, te *tree.Entry) (bool, error) {
-	e := Entry{Name: te.Rel(), At: "walk", Kind: te.Kind, UID: te.UID, GID: te.GID, Mode: te.Mode, Size: te.Size}
-	e.Known = KnownUID | KnownGID | KnownMode | KnownACL | KnownCaps | KnownSize
+	e := Entry{
+		Name: te.Rel(), At: "walk", Kind: te.Kind, UID: te.UID, GID: te.GID, Mode: te.Mode, Size: te.Size, Time: time.Unix(0, te.Mtime),
+	}
+	e.Known = KnownUID | KnownGID | KnownMode | KnownACL | KnownCaps | KnownSize | KnownTime
 	m, err := te.Meta()
 	if err != nil {
 		e.Known &^= KnownACL | KnownCaps
@@ -162,13 +243,22 @@ func (v *dirVisitor) Entry(_ *tree.Dir, te *tree.Entry) (bool, error) {
 		e.Unreadable = err.Error()
 	}
 	e.ACL, e.Default, e.Caps = numericACL(m.ACL), numericACL(m.Default), m.Caps
-	if err := v.fakeSuper(te, &e); err != nil {
-		return true, v.put(dirItem{err: reject(e.At, e.Name, "%v", err)})
+	err = v.fakeSuper(te, &e)
+	if err == nil && te.Kind == rightful.KindSymlink {
+		e.Target, err = te.Target()
+		e.Known |= KnownTarget
+	}
+	if err != nil {
+		var r *Rejected
+		if !errors.As(err, &r) {
+			r = reject(e.At, e.Name, "%v", err)
+		}
+		return true, v.put(dirItem{err: r})
 	}
 	if e.Kind == rightful.KindBlock || e.Kind == rightful.KindChar {
 		return false, v.put(dirItem{err: reject(e.At, e.Name, "a device; no backup makes one right")})
 	}
-	return true, v.put(dirItem{e: e})
+	return true, v.put(dirItem{e: e, st: te.Stat})
 }
 
 // Enter implements tree.Visitor.

@@ -72,11 +72,11 @@ func FuzzTruth(f *testing.F) {
 			return
 		}
 		defer o.Close()
-		s, err := archive.Read(o, scratch(t), "/home/alice", []string{"public_html"})
+		s, err := archive.Read(o, scratch(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr, err := s.Truth(archive.Layout{Places: []archive.Place{{}}}, alice())
+		tr, err := s.Truth(archive.Places{{}}, alice())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ import (
 //
 // It does not tell directories from files, but for those that have a default ACL.
 type getfaclSource struct {
+	listed
 	l      *lines
 	closer func()
 	err    error

@@ -144,9 +144,9 @@ func TestAHomeInsideAPackageIsReadInItsPlace(t *testing.T) {
 		{"plain", tar.Header{Name: "cpmove-alice/homedir.tar"}, inner, []string{"cpmove-alice/homedir/public_html", "cpmove-alice/homedir/run", "cpmove-alice/version"}, ""},
 		{"compressed", tar.Header{Name: "cpmove-alice/homedir.tar.gz"}, zipped.Bytes(), []string{"cpmove-alice/homedir/public_html", "cpmove-alice/homedir/run", "cpmove-alice/version"}, ""},
 		{"made as the customer", tar.Header{Name: "backup-11.24.2026_02-00-00_alice/homedir.tar", Uid: 5}, inner, []string{"backup-11.24.2026_02-00-00_alice/homedir/public_html", "backup-11.24.2026_02-00-00_alice/homedir/run", "cpmove-alice/version"}, ""},
-		{"HestiaCP", tar.Header{Name: "./web/alice.example/domain_data.tar.gz"}, zipped.Bytes(), []string{"cpmove-alice/version", "web/alice.example/public_html", "web/alice.example/run"}, ""},
+		{"HestiaCP", tar.Header{Name: "./web/alice.example/domain_data.tar.gz"}, zipped.Bytes(), []string{"cpmove-alice/version", "home/web/alice.example/public_html", "home/web/alice.example/run"}, ""},
 		{"cut short", tar.Header{Name: "cpmove-alice/homedir.tar"}, inner[:700], []string{"cpmove-alice/homedir/public_html", "cpmove-alice/version"}, "the archive inside ends early: unexpected EOF"},
-		{"none", tar.Header{Name: "cpmove-alice/homedir.tar"}, bytes.Repeat([]byte("x"), 600), []string{"cpmove-alice/version"}, "it is named like an archive and is none"},
+		{"none", tar.Header{Name: "cpmove-alice/homedir.tar"}, bytes.Repeat([]byte("x"), 600), []string{"cpmove-alice/homedir.tar", "cpmove-alice/version"}, ""},
 		{"empty", tar.Header{Name: "cpmove-alice/homedir.tar"}, nil, []string{"cpmove-alice/version"}, ""},
 		{"a customer's file of that name", tar.Header{Name: "alice/homedir.tar", Uid: 20001}, inner, []string{"alice/homedir.tar", "cpmove-alice/version"}, ""},
 	}
@@ -207,7 +207,7 @@ func TestBombsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.Close()
-	_, err = archive.Read(o, scratch(t), "/home/alice", nil)
+	_, err = archive.Read(o, scratch(t))
 	if !errors.Is(err, archive.ErrBomb) {
 		t.Errorf("%d bytes that expand to 1.5 GiB: %v", z.Len(), err)
 	}
@@ -302,11 +302,11 @@ func TestManyEntriesTakeLittleMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	survey, err := archive.Read(o, f, "/home/alice", []string{"public_html"})
+	survey, err := archive.Read(o, f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := survey.Truth(archive.Layout{Places: []archive.Place{{}}}, alice())
+	tr, err := survey.Truth(archive.Places{{}}, alice())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 // listingSource reads one JSON object a line.
 type listingSource struct {
+	listed
 	l      *lines
 	closer func()
 	err    error

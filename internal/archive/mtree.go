@@ -20,6 +20,7 @@ import (
 // follow, "/unset" takes them back. "\" at the end continues a line, "#" at its beginning makes a comment. Names are
 // encoded by vis(3).
 type mtreeSource struct {
+	listed
 	l      *lines
 	closer func()
 	err    error

@@ -24,6 +24,7 @@ type Format string
 // The formats.
 const (
 	Tar     Format = "tar"
+	Zip     Format = "zip"
 	Mtree   Format = "mtree"
 	Getfacl Format = "getfacl"
 	Restic  Format = "restic"
@@ -32,7 +33,7 @@ const (
 )
 
 // Formats lists the formats of files.
-var Formats = []Format{Tar, Mtree, Getfacl, Restic, Borg}
+var Formats = []Format{Tar, Zip, Mtree, Getfacl, Restic, Borg}
 
 // An Opened is a source, with what it was recognised as.
 type Opened struct {
@@ -43,24 +44,44 @@ type Opened struct {
 	Taken time.Time
 }
 
-// Open reads f, which is of the given format, or of the one that its beginning shows where format is "". The reading ends
-// with the context's error when that is done.
-func Open(ctx context.Context, f io.ReadSeeker, format Format) (*Opened, error) {
-	head, err := peekAt(f)
+// Open reads r, which is of the given format, or of the one that its beginning shows where format is "". The reading ends
+// with the context's error when that is done. What cannot seek, a pipe, is read as it comes; contents that are not wanted
+// are then read over.
+func Open(ctx context.Context, r io.Reader, format Format) (*Opened, error) {
+	s, seeks := r.(io.ReadSeeker)
+	if seeks { // a pipe has the method too
+		_, err := s.Seek(0, io.SeekCurrent)
+		seeks = err == nil
+	}
+	var head []byte
+	var err error
+	if seeks {
+		head, err = peekAt(s)
+	} else {
+		b := bufio.NewReaderSize(r, sniffLen)
+		if head, err = b.Peek(sniffLen); err == io.EOF {
+			err = nil
+		}
+		r = b
+	}
 	if err != nil {
 		return nil, err
 	}
 	o := &Opened{Format: format}
-	in := &seeker{counter: counter{r: f, stop: ctx.Err}, s: f}
-	var body io.Reader = in
+	if format == Zip || format == "" && isZip(head) {
+		return o, o.zip(ctx, r)
+	}
+	in := &seeker{counter: counter{r: r, stop: ctx.Err}, s: s}
+	var body io.Reader = &in.counter
+	if seeks {
+		body = in
+	}
 	closer := func() {}
 	if o.Compression = compression(head); o.Compression != "" {
 		body, closer, err = decompress(o.Compression, &in.counter)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", o.Compression, err)
 		}
-	}
-	if o.Compression != "" {
 		b := bufio.NewReaderSize(body, sniffLen)
 		head, err = b.Peek(sniffLen)
 		if err != nil && err != io.EOF {
@@ -77,7 +98,7 @@ func Open(ctx context.Context, f io.ReadSeeker, format Format) (*Opened, error) 
 	}
 	switch o.Format {
 	case Tar:
-		o.Source = newTar(body, closer)
+		o.Source = newNester(newTar(body, closer))
 	case Mtree:
 		o.Source = newMtree(body, closer)
 	case Getfacl:
@@ -91,6 +112,28 @@ func Open(ctx context.Context, f io.ReadSeeker, format Format) (*Opened, error) 
 		return nil, fmt.Errorf("read as %q: %w", o.Format, ErrFormat)
 	}
 	return o, nil
+}
+
+// zip opens what has its directory at its end.
+func (o *Opened) zip(ctx context.Context, r io.Reader) error {
+	o.Format = Zip
+	f, ok := r.(interface {
+		io.ReaderAt
+		io.Seeker
+	})
+	if !ok {
+		return errors.New("read zip: its directory is at its end, which a pipe does not reach; it must be a file")
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("read zip: %w", err)
+	}
+	z, err := newZip(f, size, ctx.Err)
+	if err != nil {
+		return fmt.Errorf("read zip: %w", err)
+	}
+	o.Source = newNester(z)
+	return nil
 }
 
 // sniffLen is how much of a stream is looked at to recognise it. The first line of a listing by restic names every path

@@ -3,11 +3,9 @@ package archive
 import (
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
-	"rightful"
 	"rightful/internal/state"
 )
 
@@ -18,23 +16,25 @@ type Survey struct {
 	// Entries counts what was read, Rejects what was not; the first of these are in Rejected.
 	Entries, Rejects int
 	Rejected         []*Rejected
+	// Recoded counts names in a code that was guessed.
+	Recoded int
 	// Cut is why the source ended early; nil where it was read to its end.
 	Cut error
 	// Newest is the latest time of change in it, zero where it tells none: it was made no earlier.
 	Newest time.Time
 
-	spool  *spool
-	layout layoutFinder
+	spool *spool
+	end   int64 // of the entries in it
+	told  []told
 }
 
 // keptRejected bounds Survey.Rejected.
 const keptRejected = 1000
 
 // Read reads a source to its end into f. What ends the source early ends the survey in good order, with Cut set; the error
-// is that of f, or that of a source beyond the bounds, of which nothing is used. home is the account's home and docroots
-// are paths below it: they are what the layout is recognised by.
-func Read(o *Opened, f File, home string, docroots []string) (*Survey, error) {
-	s := &Survey{Format: o.Format, Compression: o.Compression, spool: newSpool(f), layout: newLayoutFinder(home, docroots)}
+// is that of f, or that of a source beyond the bounds, of which nothing is used.
+func Read(o *Opened, f File) (*Survey, error) {
+	s := &Survey{Format: o.Format, Compression: o.Compression, spool: newSpool(f)}
 	for {
 		e, err := o.Next()
 		var r *Rejected
@@ -59,7 +59,10 @@ func Read(o *Opened, f File, home string, docroots []string) (*Survey, error) {
 		if e.Known.Has(KnownTime) && e.Time.After(s.Newest) {
 			s.Newest = e.Time
 		}
-		s.layout.note(&e)
+		if e.Recoded {
+			s.Recoded++
+		}
+		s.hear(&e, o)
 		if err := s.spool.put(func(p *state.Packer) { packEntry(p, &e) }); err != nil {
 			return nil, err
 		}
@@ -75,11 +78,14 @@ func (s *Survey) reject(r *Rejected) {
 	}
 }
 
-func (s *Survey) done() error { return s.spool.w.Flush() }
+func (s *Survey) done() error {
+	s.end = s.spool.off
+	return s.spool.w.Flush()
+}
 
 // each reads the entries again.
-func (s *Survey) each(end int64, fn func(e *Entry) error) error {
-	r, err := s.spool.read(0, end, 256<<10)
+func (s *Survey) each(fn func(e *Entry) error) error {
+	r, err := s.spool.read(0, s.end, 256<<10)
 	if err != nil {
 		return err
 	}
@@ -105,131 +111,35 @@ func (s *Survey) each(end int64, fn func(e *Entry) error) error {
 type Place struct {
 	Src string // "" for all of the source
 	Dst string // "" for the home itself
+	Out bool   // what lies below Src is not the account's
 }
 
-// under gives where a name of the source lies below the home.
-func (p Place) under(name string) (rel string, ok bool) {
-	if p.Src != "" {
-		rest, in := strings.CutPrefix(name, p.Src)
-		if !in || rest != "" && rest[0] != '/' {
-			return "", false
-		}
-		name = strings.TrimPrefix(rest, "/")
-	}
-	switch {
-	case name == "":
-		return p.Dst, true
-	case p.Dst == "":
-		return name, true
-	}
-	return p.Dst + "/" + name, true
-}
+// Places map names of a source to paths below the home. Of several that hold a name the innermost counts.
+type Places []Place
 
-// A Layout is where in a source the account's entries are, and how that is known.
-type Layout struct {
-	Places []Place
-	Why    string
-}
-
-// A layoutFinder notes by which directories a source could be recognised.
-type layoutFinder struct {
-	home     string // without the leading "/"
-	docroots []string
-	lastDir  string
-	any      bool
-	homes    []string         // directories of the source whose path ends like the home's
-	parents  map[string][]int // directories that hold document roots: which of them
-	packages []string         // directories that hold homedir
-	users    map[string]string
-	tops     map[string]bool
-	samples  []string
-	stride   int
-	seen     int
-}
-
-const (
-	// maxCandidates bounds the directories that are noted: a hostile source could hold any number.
-	maxCandidates = 64
-	// maxSamples bounds the names that are looked up in the live tree.
-	maxSamples = 512
-)
-
-func newLayoutFinder(home string, docroots []string) layoutFinder {
-	return layoutFinder{
-		home: strings.Trim(home, "/"), docroots: docroots, parents: map[string][]int{}, users: map[string]string{},
-		tops: map[string]bool{}, stride: 1,
-	}
-}
-
-func (l *layoutFinder) note(e *Entry) {
-	if l.seen%l.stride == 0 && e.Name != "" {
-		if len(l.samples) == maxSamples { // keep every other one, and go on half as often
-			for i := range maxSamples / 2 {
-				l.samples[i] = l.samples[2*i]
-			}
-			l.samples, l.stride = l.samples[:maxSamples/2], 2*l.stride
-		}
-		l.samples = append(l.samples, e.Name)
-	}
-	l.seen++
-	dir := e.Name
-	if e.Kind != rightful.KindDir {
-		i := strings.LastIndexByte(dir, '/')
-		l.noteUser(dir, i)
-		dir = dir[:max(i, 0)]
-	}
-	if l.any && dir == l.lastDir {
-		return
-	}
-	l.any, l.lastDir = true, dir
-	if top, _, _ := strings.Cut(e.Name, "/"); top != "" && len(l.tops) <= maxCandidates {
-		l.tops[top] = true
-	}
-	if at, ok := endsIn(dir, l.home); ok && !slices.Contains(l.homes, at) && len(l.homes) < maxCandidates {
-		l.homes = append(l.homes, at)
-	}
-	for i, d := range l.docroots {
-		at, ok := endsIn(dir, d)
-		if !ok || slices.Contains(l.parents[at], i) || len(l.parents) >= maxCandidates {
-			continue
-		}
-		at = strings.TrimSuffix(strings.TrimSuffix(at, d), "/")
-		if !slices.Contains(l.parents[at], i) {
-			l.parents[at] = append(l.parents[at], i)
+// Rel gives where a name of the source lies below the home; false for what is not the account's.
+func (ps Places) Rel(name string) (rel string, ok bool) {
+	best := -1
+	for i, p := range ps {
+		if within(name, p.Src) && (best < 0 || len(p.Src) > len(ps[best].Src)) {
+			best = i
 		}
 	}
-	at, ok := endsIn(dir, "homedir")
-	at = strings.TrimSuffix(strings.TrimSuffix(at, "homedir"), "/")
-	if ok && !strings.Contains(at, "/") && !slices.Contains(l.packages, at) && len(l.packages) < maxCandidates {
-		l.packages = append(l.packages, at)
-	}
-}
-
-// noteUser notes the file of cPanel's packages that names their account: cp/USER.
-func (l *layoutFinder) noteUser(name string, slash int) {
-	if slash < 2 || name[slash-2:slash] != "cp" || strings.Count(name, "/") > 2 || len(l.users) >= maxCandidates {
-		return
-	}
-	if slash == 2 || name[slash-3] == '/' {
-		l.users[name[:max(slash-3, 0)]] = name[slash+1:]
-	}
-}
-
-// endsIn finds whole components of a path that are tail, and gives the path up to their end.
-func endsIn(path, tail string) (string, bool) {
-	if tail == "" {
+	if best < 0 || ps[best].Out {
 		return "", false
 	}
-	for from := 0; ; {
-		i := strings.Index(path[from:], tail)
-		if i < 0 {
-			return "", false
-		}
-		i += from
-		end := i + len(tail)
-		if (i == 0 || path[i-1] == '/') && (end == len(path) || path[end] == '/') {
-			return path[:end], true
-		}
-		from = i + 1
+	p := ps[best]
+	rest := strings.TrimPrefix(name[len(p.Src):], "/")
+	switch {
+	case rest == "":
+		return p.Dst, true
+	case p.Dst == "":
+		return rest, true
 	}
+	return p.Dst + "/" + rest, true
+}
+
+// within reports whether a path is dir or lies below it; "" holds every path.
+func within(name, dir string) bool {
+	return dir == "" || strings.HasPrefix(name, dir) && (len(name) == len(dir) || name[len(dir)] == '/')
 }

@@ -2,12 +2,11 @@ package archive
 
 import (
 	"archive/tar"
-	"bufio"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
-	"path"
 	"strings"
 
 	"rightful"
@@ -16,90 +15,36 @@ import (
 
 // tarSource reads a tar stream of any kind. archive/tar bounds what it takes of extended headers and sparse maps.
 type tarSource struct {
-	top    tarStream
-	inner  *tarStream // a homedir.tar that is being read
+	r      *tar.Reader
+	pos    *counter
+	below  string // what its names are below
+	in     string // " of NAME" for an archive inside another
 	closer func()
+	n      int // of the entry that was given last
+	file   bool
 	err    error
 }
 
-// A tarStream is one archive with the place that its names are below.
-type tarStream struct {
-	r     *tar.Reader
-	pos   *counter
-	below string
-	in    string // " in NAME" for a nested one
-	close func()
-}
-
 func newTar(r io.Reader, closer func()) *tarSource {
-	s := &tarSource{closer: closer}
-	s.top = openTar(r)
-	return s
-}
-
-func openTar(r io.Reader) tarStream {
 	if k, ok := r.(*seeker); ok {
-		return tarStream{r: tar.NewReader(k), pos: &k.counter}
+		return &tarSource{r: tar.NewReader(k), pos: &k.counter, closer: closer}
 	}
 	p := &counter{r: r}
-	return tarStream{r: tar.NewReader(p), pos: p}
+	return &tarSource{r: tar.NewReader(p), pos: p, closer: closer}
 }
 
-// nested are the archives inside an archive that hold a home or part of it, and where their names are below: "homedir"
-// next to them, or "" for the place that they are in.
-var nested = []struct{ file, below string }{
-	{"homedir.tar", "homedir"}, // cPanel
-	{"home.tar", "home"},       // DirectAdmin
-	{"domain_data.tar", ""},    // HestiaCP: web/DOMAIN
-	{"accounts.tar", ""},       // HestiaCP: mail/DOMAIN
-}
-
-// nestedBelow tells where the names of an archive inside an archive are below. Only one that root owns counts, or one in a
-// directory called like cPanel's packages: a customer may have a file of that name in a home.
-func nestedBelow(name string, h *tar.Header) (string, bool) {
-	if strings.Count(name, "/") > 3 || h.Uid != 0 && !strings.HasPrefix(name, "cpmove-") && !strings.HasPrefix(name, "backup-") {
-		return "", false
-	}
-	dir, file := path.Split(name)
-	for _, n := range nested {
-		if rest, ok := strings.CutPrefix(file, n.file); ok && (rest == "" || rest == ".gz" || rest == ".zst" || rest == ".xz" || rest == ".bz2") {
-			return strings.TrimSuffix(dir+n.below, "/"), true
-		}
-	}
-	return "", false
-}
-
+// Close implements [Source].
 func (s *tarSource) Close() error {
-	s.endInner()
 	s.closer()
 	return nil
 }
 
-func (s *tarSource) endInner() {
-	if s.inner != nil {
-		s.inner.close()
-		s.inner = nil
-	}
-}
-
+// Next implements [Source].
 func (s *tarSource) Next() (Entry, error) {
 	for s.err == nil {
-		t := &s.top
-		if s.inner != nil {
-			t = s.inner
-		}
-		start := t.pos.n
-		h, err := t.r.Next()
-		at := fmt.Sprintf("byte %d%s", start, t.in)
-		if s.inner != nil && err != nil {
-			// The outer archive goes on behind it, whatever became of it.
-			below := t.below
-			s.endInner()
-			if err != io.EOF {
-				return Entry{}, reject(at, below, "the archive inside ends early: %v", err)
-			}
-			continue
-		}
+		s.n, s.file = s.n+1, false
+		at := s.at()
+		h, err := s.r.Next()
 		if err == io.EOF {
 			s.err = io.EOF
 			break
@@ -108,43 +53,79 @@ func (s *tarSource) Next() (Entry, error) {
 			s.err = fmt.Errorf("%s: %w", at, err)
 			break
 		}
-		e, keep, err := s.entry(t, h, at)
+		e, keep, err := s.entry(h, at)
 		if err != nil {
 			return Entry{}, err
 		}
 		if keep {
+			s.file = e.Kind == rightful.KindFile && !e.HardLink
 			return e, nil
 		}
 	}
 	return Entry{}, s.err
 }
 
-// entry makes an entry of a header. keep is false for what is not one.
-func (s *tarSource) entry(t *tarStream, h *tar.Header, at string) (e Entry, keep bool, err error) {
-	e.At = at
-	name, err := clean(at, h.Name)
-	if err != nil {
-		return e, false, err
+func (s *tarSource) at() string { return fmt.Sprintf("byte %d%s", s.pos.n, s.in) }
+
+// Content implements [Source].
+func (s *tarSource) Content() io.Reader {
+	if !s.file {
+		return nil
 	}
-	e.Name = name
-	if t.below != "" {
-		e.Name = strings.TrimSuffix(t.below+"/"+name, "/")
+	return &tarContent{s: s, n: s.n, from: s.pos.n}
+}
+
+// A tarContent is the content of one member. The holes of a sparse file are bounded as what a compressed stream expands to.
+type tarContent struct {
+	s         *tarSource
+	n         int
+	from, out int64
+}
+
+var errStale = errors.New("read the content of an entry after the next one")
+
+// Read implements [io.Reader].
+func (c *tarContent) Read(b []byte) (int, error) {
+	if c.n != c.s.n {
+		return 0, errStale
+	}
+	n, err := c.s.r.Read(b)
+	if c.out += int64(n); c.out > ratioFree+maxRatio*(c.s.pos.n-c.from) {
+		return 0, ErrBomb
+	}
+	return n, err
+}
+
+// name brings a name in the archive into the form of [Entry.Name].
+func (s *tarSource) name(at, name string) (string, error) {
+	name, err := clean(at, name)
+	if err == nil && s.below != "" {
+		name = strings.TrimSuffix(s.below+"/"+name, "/")
+	}
+	return name, err
+}
+
+// entry makes an entry of a header. keep is false for what is not one.
+func (s *tarSource) entry(h *tar.Header, at string) (e Entry, keep bool, err error) {
+	e.At = at
+	if e.Name, err = s.name(at, h.Name); err != nil {
+		return e, false, err
 	}
 	switch h.Typeflag {
 	case tar.TypeXGlobalHeader, 'V', 'N': // attributes of all that follows, a volume's label, old long names
 		return e, false, nil
 	case tar.TypeReg, '\x00', tar.TypeCont, tar.TypeGNUSparse:
 		e.Kind = rightful.KindFile
-		if s.inner == nil {
-			if below, ok := nestedBelow(name, h); ok {
-				return e, false, s.enter(t, name, below, at)
-			}
-		}
 	case tar.TypeLink:
 		e.Kind, e.HardLink = rightful.KindFile, true
-	case tar.TypeSymlink:
-		e.Kind, e.Target = rightful.KindSymlink, h.Linkname
+		if e.Target, err = s.name(at, h.Linkname); err != nil {
+			return e, false, reject(at, e.Name, "a hard link to %.4096q: %s", h.Linkname, err.(*Rejected).Why)
+		}
 		e.Known |= KnownTarget
+	case tar.TypeSymlink:
+		if err := e.symlink(h.Linkname); err != nil {
+			return e, false, err
+		}
 	case tar.TypeDir, 'D': // D: with a list of its names (GNU tar --incremental)
 		e.Kind = rightful.KindDir
 	case tar.TypeFifo:
@@ -153,6 +134,9 @@ func (s *tarSource) entry(t *tarStream, h *tar.Header, at string) (e Entry, keep
 		return e, false, reject(at, e.Name, "a device; no backup makes one right")
 	default:
 		return e, false, reject(at, e.Name, "a member of the unknown kind %q", h.Typeflag)
+	}
+	if e.Name == s.below && e.Kind != rightful.KindDir {
+		return e, false, reject(at, h.Name, "a %s without a name", e.Kind)
 	}
 	e.Mode = rightful.Mode(h.Mode) & rightful.ModeAll
 	e.Known |= KnownMode | KnownMask
@@ -232,27 +216,4 @@ func xattr(pax map[string]string, name string) (string, bool) {
 		return string(b), err == nil
 	}
 	return "", false
-}
-
-// enter begins to read an archive inside the archive. What is wrong with it concerns it alone.
-func (s *tarSource) enter(t *tarStream, name, below, at string) error {
-	b := bufio.NewReaderSize(t.r, sniffLen)
-	head, err := b.Peek(512)
-	if err != nil && err != io.EOF {
-		return reject(at, name, "the archive inside: %v", err)
-	}
-	var body io.Reader = b
-	closer := func() {}
-	if kind := compression(head); kind != "" {
-		body, closer, err = decompress(kind, &counter{r: b})
-		if err != nil {
-			return reject(at, name, "the archive inside: %v", err)
-		}
-	} else if len(head) > 0 && !isTar(head) && strings.Trim(string(head), "\x00") != "" {
-		return reject(at, name, "it is named like an archive and is none")
-	}
-	inner := openTar(body)
-	inner.below, inner.in, inner.close = below, fmt.Sprintf(" of %q", name), closer
-	s.inner = &inner
-	return nil
 }

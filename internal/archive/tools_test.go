@@ -398,11 +398,11 @@ func TestACopyWithoutGroupWriteIsSaidToBePerhapsCut(t *testing.T) {
 		defer b.Close()
 		o := archive.OpenDir(context.Background(), b)
 		defer o.Close()
-		survey, err := archive.Read(o, scratch(t), "/home/alice", nil)
+		survey, err := archive.Read(o, scratch(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr, err := survey.Truth(archive.Layout{Places: []archive.Place{{}}}, alice())
+		tr, err := survey.Truth(archive.Places{{}}, alice())
 		if err != nil {
 			t.Fatal(err)
 		}

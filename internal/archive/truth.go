@@ -37,13 +37,12 @@ type Truth struct {
 	Reasons []string
 	Counts  Counts
 
-	s     *Survey
-	l     Layout
-	t     *Target
-	w     who
-	modes bool // modes are evidence
-	acls  bool // there are ACLs in it
-	end   int64
+	s      *Survey
+	places Places
+	t      *Target
+	w      who
+	modes  bool // modes are evidence
+	acls   bool // there are ACLs in it
 }
 
 // Counts are entries of a source by what became of them. Those from SetID on are in Records too.
@@ -63,12 +62,12 @@ type Counts struct {
 // enoughFiles is how many files of one mode, and of no other, make modes suspect.
 const enoughFiles = 20
 
-// Truth finds out what the source is evidence of for an account.
-func (s *Survey) Truth(l Layout, t *Target) (*Truth, error) {
-	tr := &Truth{s: s, l: l, t: t, end: s.spool.off}
+// Truth finds out what the source is evidence of for an account, whose entries are in some places.
+func (s *Survey) Truth(places Places, t *Target) (*Truth, error) {
+	tr := &Truth{s: s, places: places, t: t}
 	c := newCensus()
-	err := s.each(tr.end, func(e *Entry) error {
-		if _, ok := tr.place(e.Name); ok {
+	err := s.each(func(e *Entry) error {
+		if _, ok := places.Rel(e.Name); ok {
 			c.count(e)
 		}
 		return nil
@@ -119,17 +118,6 @@ func (tr *Truth) because(format string, args ...any) {
 	tr.Reasons = append(tr.Reasons, fmt.Sprintf(format, args...))
 }
 
-// place finds where a name lies below the home. The innermost place counts.
-func (tr *Truth) place(name string) (rel string, ok bool) {
-	longest := -1
-	for _, p := range tr.l.Places {
-		if r, in := p.under(name); in && len(p.Src) > longest {
-			rel, ok, longest = r, true, len(p.Src)
-		}
-	}
-	return rel, ok
-}
-
 // Each hands the records over in the order of [snapshot.Compare], each path once. A record is valid during the call.
 // Counts is complete when it returns.
 func (tr *Truth) Each(fn func(*snapshot.Entry) error) error {
@@ -139,8 +127,8 @@ func (tr *Truth) Each(fn func(*snapshot.Entry) error) error {
 	tr.Counts = Counts{}
 	sorted := sorter{s: tr.s.spool}
 	var p state.Packer
-	err := tr.s.each(tr.end, func(e *Entry) error {
-		rel, ok := tr.place(e.Name)
+	err := tr.s.each(func(e *Entry) error {
+		rel, ok := tr.places.Rel(e.Name)
 		if !ok {
 			tr.Counts.Outside++
 			return nil
@@ -161,7 +149,7 @@ func (tr *Truth) Each(fn func(*snapshot.Entry) error) error {
 	if err != nil {
 		return err
 	}
-	d := deduper{tr: tr, fn: fn, last: tr.s.Format == Tar || tr.s.Format == Getfacl}
+	d := deduper{tr: tr, fn: fn, last: tr.s.Format == Tar || tr.s.Format == Zip || tr.s.Format == Getfacl}
 	if err := sorted.each(d.put); err != nil {
 		return err
 	}
@@ -310,7 +298,7 @@ func keyPath(key []byte) string {
 
 // A deduper makes one record of those of one path.
 //
-// In a tar the last one counts, as when it is extracted: tar --append adds newer ones at the end. In a dump of ACLs the
+// In a tar and a zip the last one counts, as when it is extracted: tar --append adds newer ones at the end. In a dump of ACLs the
 // last one counts, as for setfacl --restore. A listing and a walk hold every path once: two that contradict each other
 // are not what those programs write, and neither is believed.
 type deduper struct {

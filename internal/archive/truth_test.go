@@ -43,7 +43,7 @@ func alice() *archive.Target {
 type result struct {
 	confidence archive.Confidence
 	reasons    string
-	places     []archive.Place
+	places     archive.Places
 	layout     string
 	records    []string
 	counts     archive.Counts
@@ -70,22 +70,22 @@ func judgeSource(t testing.TB, text []byte, target *archive.Target, live []strin
 		return result{err: err}
 	}
 	defer o.Close()
-	s, err := archive.Read(o, scratch(t), "/home/alice", []string{"public_html", "shop.example"})
+	s, err := archive.Read(o, scratch(t))
 	if err != nil {
 		return result{err: err}
 	}
-	l := archive.Layout{Places: places}
+	c := archive.Candidate{Places: places}
 	if len(places) == 0 {
-		owner := target.Owner
-		if owner == "" {
-			owner = target.Account
+		sub := archive.Subject{
+			Account: target.Account, Owner: target.Owner, Home: "/home/alice", DocRoots: []string{"public_html", "shop.example"},
+			Exists: func(rel string) bool { return slices.Contains(live, rel) },
 		}
-		if l, err = s.Layout(owner, func(rel string) bool { return slices.Contains(live, rel) }); err != nil {
+		if c, err = s.Layout(sub); err != nil {
 			return result{err: err}
 		}
 	}
-	r.places, r.layout = l.Places, l.Why
-	tr, err := s.Truth(l, target)
+	r.places, r.layout = c.Places, c.Why
+	tr, err := s.Truth(c.Places, target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,7 @@ func TestTheHomeIsFoundInEveryLayout(t *testing.T) {
 		{name: "the whole server", source: entry("etc/passwd") + dir("home/bob/public_html") + dir("home/alice/public_html") + entry("home/alice/public_html/index.php"), want: archive.Place{Src: "home/alice"}, why: `the path of the home: "home/alice"`},
 		{name: "below a date", source: dir("daily.0/home/alice/public_html") + entry("daily.0/home/alice/public_html/index.php"), want: archive.Place{Src: "daily.0/home/alice"}, why: `the path of the home: "daily.0/home/alice"`},
 		{name: "the home alone", source: dir("public_html") + entry("public_html/index.php"), want: archive.Place{}, why: `the home is at its top: the document root "public_html" lies there`},
-		{name: "the home in a directory", source: dir("alice/shop.example") + entry("alice/shop.example/index.php"), want: archive.Place{Src: "alice"}, why: `the home is in "alice": the document root "shop.example" lies there`},
+		{name: "the home in a directory", source: dir("alice/shop.example") + entry("alice/shop.example/index.php"), want: archive.Place{Src: "alice"}, why: `"alice" is called like the account`},
 		{name: "files without directories", source: entry("alice/public_html/index.php"), want: archive.Place{Src: "alice"}},
 		{name: "a cPanel package", source: entry("cpmove-alice/cp/alice") + entry("cpmove-alice/version") + dir("cpmove-alice/homedir/public_html"), want: archive.Place{Src: "cpmove-alice/homedir"}, why: `a cPanel package of "alice"`},
 		{name: "a cPanel package without a top directory", source: dir("homedir/public_html") + entry("cp/alice"), want: archive.Place{Src: "homedir"}, why: `a cPanel package of "alice"`},
@@ -394,7 +394,7 @@ func TestTheHomeIsFoundInEveryLayout(t *testing.T) {
 			if r.err != nil {
 				t.Fatal(r.err)
 			}
-			if diff := cmp.Diff([]archive.Place{row.want}, r.places); diff != "" {
+			if diff := cmp.Diff(archive.Places{row.want}, r.places); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if !strings.Contains(r.layout, row.why) {

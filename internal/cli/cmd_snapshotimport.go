@@ -34,7 +34,7 @@ func newSnapshotImport(a *app) *cobra.Command {
 		short: "make a snapshot of what a backup says",
 		does: `Read what a backup says of an account's owners, groups, modes and ACLs, and keep it as a snapshot, for restore and
 for fix. A FILE is a tar of any kind (a cPanel package too), an mtree specification, the output of getfacl -R, restic ls
---json or borg list --json-lines, as it is or in gzip, xz, zstd or bzip2. A DIR is a copy, or a mounted snapshot of a file
+--json or borg list --json-lines, as it is or in gzip, xz, zstd or bzip2, or a zip. A DIR is a copy, or a mounted snapshot of a file
 system. Which it is, and where in it the home or the document root lies, is found out and printed.
 
 Printed before anything is kept, too: what it is evidence of, and why no more. An import says at most that an entry
@@ -58,7 +58,7 @@ FILE and DIR are paths of the machine that this runs on, with --root too.`,
 		args: exactlyOne("a backup"),
 		flags: func(fs *pflag.FlagSet) {
 			fs.StringVar(&f.account, "account", "", "the `ACCOUNT` that it is about")
-			fs.StringVar(&f.format, "format", "", "read it as `FORMAT`: tar, mtree, getfacl, restic or borg")
+			fs.StringVar(&f.format, "format", "", "read it as `FORMAT`: tar, zip, mtree, getfacl, restic or borg")
 			fs.StringArrayVar(&f.maps, "map", nil, "what lies at `SRC=DST`: a path in the backup and one below the home, . for all; repeatable")
 			fs.StringVar(&f.owner, "owner", "", "who the account was in the backup: a `USER`, or a uid")
 			fs.StringVar(&f.at, "at", "", "the `TIME` that it shows, where the backup's own is not right")
@@ -130,11 +130,11 @@ func (a *app) snapshotImport(ctx context.Context, file string, f importFlags) er
 	if err != nil {
 		return err
 	}
-	truth, layout, err := im.judge(survey)
+	truth, found, err := im.judge(survey)
 	if err != nil {
 		return err
 	}
-	return im.keep(ctx, survey, truth, layout, start)
+	return im.keep(ctx, survey, truth, found, start)
 }
 
 // open opens the backup on the machine where the operator is.
@@ -182,15 +182,9 @@ func (im *importing) read(ctx context.Context, tmp archive.File) (*archive.Surve
 		}
 	}
 	defer o.Close()
-	var docroots []string
-	for i := range im.acct.Sites {
-		if rel, ok := strings.CutPrefix(im.acct.Sites[i].DocRoot, im.acct.Home+"/"); ok {
-			docroots = append(docroots, rel)
-		}
-	}
 	p := im.a.begin("reading", "entries", 0)
 	defer p.End()
-	survey, err := archive.Read(counting{o, p}.opened(), tmp, im.acct.Home, docroots)
+	survey, err := archive.Read(counting{o, p}.opened(), tmp)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -230,32 +224,28 @@ func (c counting) opened() *archive.Opened {
 }
 
 // judge finds the account's part of the backup, and what it is evidence of.
-func (im *importing) judge(survey *archive.Survey) (*archive.Truth, archive.Layout, error) {
+func (im *importing) judge(survey *archive.Survey) (*archive.Truth, archive.Candidate, error) {
 	a, acct := im.a, im.acct
 	what := fmt.Sprintf("import %q", im.file)
-	var layout archive.Layout
+	var found archive.Candidate
 	for _, m := range im.f.maps {
 		src, dst, ok := strings.Cut(m, "=")
 		dst = strings.TrimPrefix(dst, acct.Home+"/")
 		if !ok || filepath.IsAbs(dst) || slices.Contains(strings.Split(dst, "/"), "..") {
-			return nil, layout, fail(exitUsage, fmt.Errorf("read --map %q: not SRC=DST with DST below %q", m, acct.Home), "--map homedir=.", "--map .=public_html")
+			return nil, found, fail(exitUsage, fmt.Errorf("read --map %q: not SRC=DST with DST below %q", m, acct.Home), "--map homedir=.", "--map .=public_html")
 		}
-		layout.Places = append(layout.Places, archive.Place{Src: mapPath(src), Dst: mapPath(dst)})
-	}
-	owner := acct.Name
-	if im.f.owner != "" {
-		owner = im.f.owner
+		found.Places = append(found.Places, archive.Place{Src: mapPath(src), Dst: mapPath(dst)})
 	}
 	if len(im.f.maps) > 0 {
-		layout.Why = "as you said"
+		found.Why = "as you said"
 	} else {
 		var err error
-		layout, err = survey.Layout(owner, im.exists)
+		found, err = survey.Layout(im.subject())
 		if other, ok := errors.AsType[*archive.OtherAccountError](err); ok {
-			return nil, layout, fail(exitCannot, fmt.Errorf("%s: %w; nothing was kept", what, err), a.again("snapshot", "import", im.file, "--account", acct.Name, "--owner", other.Account))
+			return nil, found, fail(exitCannot, fmt.Errorf("%s: %w; nothing was kept", what, err), a.again("snapshot", "import", im.file, "--account", acct.Name, "--owner", other.Account))
 		}
 		if err != nil {
-			return nil, layout, fail(exitCannot, fmt.Errorf("%s: %w", what, err), "--map SRC=DST", a.again("snapshot", "import", "--help"))
+			return nil, found, fail(exitCannot, fmt.Errorf("%s: %w", what, err), "--map SRC=DST", a.again("snapshot", "import", "--help"))
 		}
 	}
 	t := &archive.Target{
@@ -267,14 +257,35 @@ func (im *importing) judge(survey *archive.Survey) (*archive.Truth, archive.Layo
 			t.Others[o.UID] = o.Name
 		}
 	}
-	truth, err := survey.Truth(layout, t)
+	truth, err := survey.Truth(found.Places, t)
 	if err != nil {
-		return nil, layout, fail(exitCannot, fmt.Errorf("%s: %w", what, err))
+		return nil, found, fail(exitCannot, fmt.Errorf("%s: %w", what, err))
 	}
 	if im.ev.Forgeable != "" {
 		truth.Reasons = append(truth.Reasons, im.ev.Forgeable)
 	}
-	return truth, layout, nil
+	return truth, found, nil
+}
+
+// subject is the account as the backup is asked about it.
+func (im *importing) subject() archive.Subject {
+	sub := archive.Subject{
+		Account: im.acct.Name, Owner: im.f.owner, Home: im.acct.Home, Domains: map[string]string{}, File: filepath.Base(im.file), Exists: im.exists,
+	}
+	for i := range im.acct.Sites {
+		s := &im.acct.Sites[i]
+		rel, ok := strings.CutPrefix(s.DocRoot, im.acct.Home+"/")
+		if !ok {
+			continue
+		}
+		if !slices.Contains(sub.DocRoots, rel) {
+			sub.DocRoots = append(sub.DocRoots, rel)
+		}
+		for _, d := range s.Domains {
+			sub.Domains[d] = rel
+		}
+	}
+	return sub
 }
 
 // mapPath brings a side of --map into the form that names have.
@@ -323,10 +334,10 @@ func (im *importing) kindOf(rel string) rightful.Kind {
 }
 
 // keep says what the backup is evidence of, and makes a snapshot of it.
-func (im *importing) keep(ctx context.Context, survey *archive.Survey, truth *archive.Truth, layout archive.Layout, start time.Time) error {
+func (im *importing) keep(ctx context.Context, survey *archive.Survey, truth *archive.Truth, found archive.Candidate, start time.Time) error {
 	a := im.a
 	if !a.cfg.JSON {
-		im.describe(survey, truth, layout)
+		im.describe(survey, truth, found)
 	}
 	if truth.Confidence == archive.Nothing {
 		return fail(exitCannot, fmt.Errorf("import %q: %w; nothing was kept", im.file, archive.ErrNothing))
@@ -344,7 +355,7 @@ func (im *importing) keep(ctx context.Context, survey *archive.Survey, truth *ar
 		}
 		id = sn.ID
 	}
-	im.report(survey, truth, layout, id, time.Since(start))
+	im.report(survey, truth, found, id, time.Since(start))
 	if survey.Rejects > 0 || survey.Cut != nil {
 		return exitWith(exitFindings)
 	}
@@ -392,7 +403,7 @@ func (im *importing) store(ctx context.Context, survey *archive.Survey, truth *a
 }
 
 // describe says what the backup is, and how far it can be believed.
-func (im *importing) describe(survey *archive.Survey, truth *archive.Truth, layout archive.Layout) {
+func (im *importing) describe(survey *archive.Survey, truth *archive.Truth, found archive.Candidate) {
 	kind := string(survey.Format)
 	if survey.Compression != "" {
 		kind += " in " + survey.Compression
@@ -404,8 +415,12 @@ func (im *importing) describe(survey *archive.Survey, truth *archive.Truth, layo
 		a.out.printf(" (the newest in it is of %s)", survey.Newest.Local().Format("2006-01-02 15:04"))
 	}
 	a.out.printf("\n")
-	for _, p := range layout.Places {
-		a.out.printf("  %s of it is %s: %s\n", term.Quote(orDot(p.Src)), term.Quote(rightful.JoinPath(im.acct.Home, p.Dst)), term.Line(layout.Why))
+	for _, p := range found.Places {
+		if p.Out {
+			a.out.printf("  %s of it is not the account's\n", term.Quote(orDot(p.Src)))
+			continue
+		}
+		a.out.printf("  %s of it is %s: %s\n", term.Quote(orDot(p.Src)), term.Quote(rightful.JoinPath(im.acct.Home, p.Dst)), term.Line(found.Why))
 	}
 	a.out.printf("  evidence of %s:\n", a.paint(term.Bold, string(truth.Confidence)))
 	for _, why := range truth.Reasons {
@@ -438,7 +453,7 @@ type placeJSON struct {
 }
 
 // report says what became of the entries.
-func (im *importing) report(survey *archive.Survey, truth *archive.Truth, layout archive.Layout, id string, took time.Duration) {
+func (im *importing) report(survey *archive.Survey, truth *archive.Truth, found archive.Candidate, id string, took time.Duration) {
 	a, c := im.a, truth.Counts
 	if !a.cfg.JSON {
 		a.out.printf("  %s recorded%s\n", entries(c.Records), leftOut(c))
@@ -462,7 +477,10 @@ func (im *importing) report(survey *archive.Survey, truth *archive.Truth, layout
 		a.out.emit("rejected", rejectedJSON{r.At, strings.ToValidUTF8(r.Name, "\uFFFD"), rightful.RawPath(r.Name), r.Why})
 	}
 	places := []placeJSON{}
-	for _, p := range layout.Places {
+	for _, p := range found.Places {
+		if p.Out {
+			continue
+		}
 		to := rightful.JoinPath(im.acct.Home, p.Dst)
 		places = append(places, placeJSON{orDot(p.Src), rightful.RawPath(p.Src), to, rightful.RawPath(to)})
 	}
@@ -490,7 +508,7 @@ func (im *importing) report(survey *archive.Survey, truth *archive.Truth, layout
 		Seconds float64 `json:"seconds"`
 	}{
 		id, im.acct.Name, im.file, rightful.RawPath(im.file), survey.Format, survey.Compression, im.at, survey.Newest, places,
-		layout.Why, string(truth.Confidence), truth.Reasons, cut, survey.Entries, survey.Rejects, c, took.Seconds(),
+		found.Why, string(truth.Confidence), truth.Reasons, cut, survey.Entries, survey.Rejects, c, took.Seconds(),
 	})
 }
 

@@ -187,6 +187,9 @@ func (n *Node) ID() rightful.EntryID {
 // Read reads a regular file of at most limit bytes; a larger one is CauseTooLarge, anything but a file CauseKind.
 func (n *Node) Read(limit int64) ([]byte, error) { return n.s.read(n.fd, n.Stat.Kind, n.path, limit) }
 
+// Open opens a regular file for reading; anything else is CauseKind.
+func (n *Node) Open() (*os.File, error) { return n.s.file(n.fd, n.Stat.Kind, n.path) }
+
 // maxContent bounds what is hashed of a file: far more than any program, and seconds to read. A tenant could otherwise
 // keep root reading a sparse file, or one that grows as fast as it is read, for ever.
 const maxContent = 1 << 30

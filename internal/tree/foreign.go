@@ -3,8 +3,6 @@ package tree
 import (
 	"os"
 
-	"rightful"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -20,14 +18,8 @@ func (s *Server) OpenForeign(name string) (*os.File, Stat, error) {
 	if err != nil {
 		return nil, st, &Error{Op: "stat", Path: name, Err: err}
 	}
-	if st.Kind != rightful.KindFile {
-		return nil, st, &Error{Op: "read", Path: name, Cause: CauseKind}
-	}
-	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
-	if err != nil {
-		return nil, st, &Error{Op: "read", Path: name, Err: err}
-	}
-	return os.NewFile(uintptr(f), name), st, nil
+	f, err := s.file(fd, st.Kind, name)
+	return f, st, err
 }
 
 // ListForeign lists up to limit names in a directory that may be somebody else's, sorted by bytes. Links on the way are

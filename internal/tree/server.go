@@ -380,8 +380,8 @@ func (s *Server) ReadFile(name string, limit int64) ([]byte, error) {
 	return s.read(fd, st.Kind, name, limit)
 }
 
-// read reads what an O_PATH descriptor stands for, if that is a regular file of at most limit bytes.
-func (s *Server) read(fd int, kind rightful.Kind, name string, limit int64) ([]byte, error) {
+// file opens what an O_PATH descriptor stands for, if that is a regular file.
+func (s *Server) file(fd int, kind rightful.Kind, name string) (*os.File, error) {
 	if kind != rightful.KindFile {
 		return nil, &Error{Op: "read", Path: name, Cause: CauseKind}
 	}
@@ -389,7 +389,15 @@ func (s *Server) read(fd int, kind rightful.Kind, name string, limit int64) ([]b
 	if err != nil {
 		return nil, &Error{Op: "read", Path: name, Err: err}
 	}
-	file := os.NewFile(uintptr(f), name)
+	return os.NewFile(uintptr(f), name), nil
+}
+
+// read reads what an O_PATH descriptor stands for, if that is a regular file of at most limit bytes.
+func (s *Server) read(fd int, kind rightful.Kind, name string, limit int64) ([]byte, error) {
+	file, err := s.file(fd, kind, name)
+	if err != nil {
+		return nil, err
+	}
 	defer file.Close()
 	b, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
@@ -418,17 +426,13 @@ func (s *Server) head(fd int, name string, n int64) ([]byte, error) {
 	if err != nil {
 		return nil, &Error{Op: "stat", Path: name, Err: err}
 	}
-	if st.Kind != rightful.KindFile {
-		return nil, &Error{Op: "read", Path: name, Cause: CauseKind}
-	}
-	if st.Size == 0 {
+	if st.Kind == rightful.KindFile && st.Size == 0 {
 		return nil, nil
 	}
-	f, err := s.reopen(fd, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	file, err := s.file(fd, st.Kind, name)
 	if err != nil {
-		return nil, &Error{Op: "read", Path: name, Err: err}
+		return nil, err
 	}
-	file := os.NewFile(uintptr(f), name)
 	defer file.Close()
 	b, err := io.ReadAll(io.LimitReader(file, n))
 	if err != nil {

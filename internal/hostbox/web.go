@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"runtime"
 	"sync"
@@ -38,20 +39,41 @@ func (b *Box) StartWeb(ctx context.Context) error {
 	// port answers.
 	ctx, cancel := context.WithTimeout(ctx, maxStart)
 	defer cancel()
+	err := poll(ctx, func() (bool, error) {
+		pid, err := os.ReadFile(b.PathInHost(b.world.pidFiles()[0]))
+		if err != nil || len(pid) == 0 {
+			return false, nil
+		}
+		return b.listens(80), nil
+	})
+	if err != nil {
+		log, _ := b.Run(context.WithoutCancel(ctx), "tail -n 5 /var/log/*/error*log")
+		return fmt.Errorf("wait for the web server: %w: %s", err, log)
+	}
+	return nil
+}
+
+// listens reports whether a port answers.
+func (b *Box) listens(port int) bool {
+	conn, err := b.dial(b.world.addr, port)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// poll asks every few milliseconds whether something is so.
+func poll(ctx context.Context, so func() (bool, error)) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		pid, err := os.ReadFile(b.PathInHost(b.world.pidFiles()[0]))
-		if err == nil && len(pid) > 0 {
-			conn, err := b.dial(b.world.addr, 80)
-			if err == nil {
-				return conn.Close()
-			}
+		if ok, err := so(); ok || err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			log, _ := b.Run(context.WithoutCancel(ctx), "tail -n 5 /var/log/*/error*log")
-			return fmt.Errorf("wait for the web server: %w: %s", ctx.Err(), log)
+			return ctx.Err()
 		case <-tick.C:
 		}
 	}
@@ -86,14 +108,19 @@ func (b *Box) Get(ctx context.Context, host, path string) (status int, body stri
 	return b.get(ctx, "http://"+host+path, 80)
 }
 
+// GetAs is Get by a visitor who gives a name and a password.
+func (b *Box) GetAs(ctx context.Context, user, password, host, path string) (status int, body string, err error) {
+	return b.get(ctx, "http://"+url.UserPassword(user, password).String()+"@"+host+path, 80)
+}
+
 // GetTLS is Get over TLS, with the host as the server name. The named accounts' sites have it: all of them on a
 // cPanel-shaped box, some on a plain one. It trusts the box's own certificate and no other.
 func (b *Box) GetTLS(ctx context.Context, host, path string) (status int, body string, err error) {
 	return b.get(ctx, "https://"+host+path, 443)
 }
 
-func (b *Box) get(ctx context.Context, url string, port int) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (b *Box) get(ctx context.Context, address string, port int) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return 0, "", err
 	}

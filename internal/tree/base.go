@@ -63,6 +63,15 @@ func (s *Server) OpenBase(path string) (*Base, error) {
 // Close lets go of the base. Nodes opened below it stay usable.
 func (b *Base) Close() { unix.Close(b.fd) }
 
+// File opens the base once more, for whoever reads it by other means.
+func (b *Base) File() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(b.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &Error{Op: "open", Path: b.path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), b.path), nil
+}
+
 // Path is the path by which the base was opened.
 func (b *Base) Path() string { return b.path }
 

@@ -463,4 +463,3 @@ func TestReadingEndsWithTheContext(t *testing.T) {
 		o.Close()
 	}
 }
-

@@ -27,6 +27,9 @@ func (f *find) covers(other *find) bool {
 	if f.guess && other.guess { // one directory could be several document roots
 		return slices.Equal(f.Places, other.Places)
 	}
+	if f.rank == rankPackage { // a panel keeps more in it than the home
+		return within(other.src, f.src)
+	}
 	_, in := f.Places.Rel(other.src)
 	return in
 }

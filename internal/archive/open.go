@@ -251,14 +251,19 @@ type counter struct {
 }
 
 func (c *counter) Read(b []byte) (int, error) {
-	if c.stop != nil {
-		if err := c.stop(); err != nil {
-			return 0, err
-		}
+	if err := c.stopped(); err != nil {
+		return 0, err
 	}
 	n, err := c.r.Read(b)
 	c.n += int64(n)
 	return n, err
+}
+
+func (c *counter) stopped() error {
+	if c.stop == nil {
+		return nil
+	}
+	return c.stop()
 }
 
 // A seeker is a counter in a file, where what is not needed is skipped without being read.
@@ -286,6 +291,9 @@ type bounded struct {
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
+	if err := b.in.stopped(); err != nil { // what is read ahead may expand for long
+		return 0, err
+	}
 	n, err := b.r.Read(p)
 	b.out += int64(n)
 	if b.out > ratioFree+maxRatio*b.in.n {

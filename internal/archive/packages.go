@@ -33,7 +33,7 @@ func (r *recogniser) packages() {
 		up, _ := above(at)
 		for _, t := range r.s.told {
 			if t.file == file && !r.insideHome(up) {
-				r.packed("a Virtualmin backup", t.user, at, Places{{Src: at}})
+				r.packed("a Virtualmin backup", t.user, at, at)
 			}
 		}
 	}
@@ -63,16 +63,12 @@ func (r *recogniser) user(panel, top, fromFile string) string {
 // pack adds a backup whose home is at one place.
 func (r *recogniser) pack(top, panel, what, home string, more ...Place) {
 	if !r.insideHome(top) {
-		r.packed(what, r.user(panel, top, r.named(panel)), home, nil, more...)
+		r.packed(what, r.user(panel, top, r.named(panel)), top, home, more...)
 	}
 }
 
-// packed adds a backup; places are those of its home, where it is known to be laid out like the account's.
-func (r *recogniser) packed(what, user, home string, places Places, more ...Place) {
-	why := ""
-	if places == nil {
-		places, why = r.homePlaces(home)
-	}
+func (r *recogniser) packed(what, user, top, home string, more ...Place) {
+	places, why := r.homePlaces(home)
 	if user != "" {
 		what = fmt.Sprintf("%s of %q", what, user)
 	}
@@ -80,7 +76,7 @@ func (r *recogniser) packed(what, user, home string, places Places, more ...Plac
 	if home == "" {
 		where = "its top"
 	}
-	r.add(find{rank: rankPackage, src: home, Candidate: Candidate{
+	r.add(find{rank: rankPackage, src: top, Candidate: Candidate{
 		What: what, Places: append(places, more...), Why: fmt.Sprintf("%s: its home is %s%s", what, where, why),
 	}}, user)
 }
@@ -106,7 +102,7 @@ func (r *recogniser) cpanel(at string) {
 			user = r.sub.name()
 		}
 	}
-	r.packed("a cPanel package", user, path.Join(at, "homedir"), nil)
+	r.packed("a cPanel package", user, at, path.Join(at, "homedir"))
 }
 
 // directAdmin adds a backup. It keeps the domains' directories and mail beside the rest of the home.
@@ -147,7 +143,7 @@ func (r *recogniser) plesk(at string) {
 			user = t.user
 		}
 	}
-	r.packed("a Plesk backup", user, path.Join(at, "home"), nil)
+	r.packed("a Plesk backup", user, at, path.Join(at, "home"))
 }
 
 // named gives the account, for Plesk the domain, that the source's own name tells in the form that a panel gives to its

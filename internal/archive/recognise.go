@@ -13,7 +13,7 @@ import (
 // A Subject is an account that a source is asked about.
 type Subject struct {
 	Account string
-	// Owner is what the account was called in the source; "" for the same name.
+	// Owner is what the account was called in the source; "" for the same name. A uid tells nothing of names.
 	Owner string
 	// Home is absolute; DocRoots are below it, that of the main site first.
 	Home     string
@@ -28,7 +28,12 @@ type Subject struct {
 }
 
 // name is what the account was called in the source.
-func (s *Subject) name() string { return cmp.Or(s.Owner, s.Account) }
+func (s *Subject) name() string {
+	if strings.Trim(s.Owner, "0123456789") == "" {
+		return s.Account
+	}
+	return s.Owner
+}
 
 // home is the path of the home in the source.
 func (s *Subject) home() string {
@@ -99,9 +104,10 @@ func (s *Survey) Candidates(sub Subject) ([]Candidate, error) {
 	r.packages()
 	r.homes()
 	r.byDocRoots()
-	if !slices.ContainsFunc(r.finds, func(f *find) bool { return f.Account == "" }) {
-		r.sites()
-		r.byContent()
+	for _, next := range []func(){r.sites, r.byContent} {
+		if !slices.ContainsFunc(r.finds, func(f *find) bool { return f.Account == "" }) {
+			next()
+		}
 	}
 	if len(r.finds) == 0 && sub.Exists != nil {
 		r.byNames()
@@ -268,7 +274,7 @@ func (r *recogniser) byDocRoots() {
 		c := Candidate{
 			What: r.homeKind(at), Places: Places{{Src: at}},
 			Why:     fmt.Sprintf("the home is %s: the document root %q lies there", where, r.sub.DocRoots[slices.Min(r.m.parents[at])]),
-			Certain: alike == 1 && i == 0 && (at == "" || len(r.m.parents[at]) > 1 || placeless(path.Base(at))),
+			Certain: alike == 1 && i == 0 && (at == "" || len(r.m.parents[at]) > 1 || placeless(path.Base(at)) && slices.Contains(r.m.parents[at], 0)),
 		}
 		user := ""
 		if up, below := above(at); below && path.Base(at) != r.sub.name() && (container(up) || alike > 1 && !placeless(path.Base(at))) {

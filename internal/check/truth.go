@@ -29,6 +29,9 @@ type Truth struct {
 	Was bool
 	// Strict: what no record shows as right is left as it is, instead of going to what the rule wants.
 	Strict bool
+	// Rebuilt: the tree was made anew, and what its entries are means nothing: a recorded state that satisfies the rule is
+	// preferred to a present one that satisfies it too.
+	Rebuilt bool
 }
 
 // maxRecords bounds how many different records of one account are asked about an entry.

@@ -50,7 +50,16 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	v := rule.Judge(have, kind, j.c.Exact)
 	if v.OK {
 		j.counter.of(rule).right++
-		return op
+		if j.c.Truth == nil || !j.c.Truth.Rebuilt {
+			return op
+		}
+		rc, ok := j.better(p, rule, kind, have, have, id)
+		if !ok {
+			return op
+		}
+		op.recalled, op.want = &rc, &rc.want
+		op.problem, op.open = difference(have, rc.want, rc.want)
+		return j.permit(lv, p, kind, have, immutable, op)
 	}
 	if v.Untidy {
 		j.counter.of(rule).right++

@@ -368,7 +368,7 @@ func (x *rescuing) plan(ctx context.Context, w *writing, q *rescue.Quarantine) (
 	}
 	c.opts.Plan = true
 	if sn := x.truth.snapshot; sn != nil {
-		c.opts.Truth = &check.Truth{Store: x.truth.store, Snapshots: []*snapshot.Snapshot{sn}}
+		c.opts.Truth = &check.Truth{Store: x.truth.store, Snapshots: []*snapshot.Snapshot{sn}, Rebuilt: true}
 	}
 	then, err := x.look(ctx, c.opts)
 	if err != nil {

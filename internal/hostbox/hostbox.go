@@ -71,6 +71,7 @@ type Box struct {
 	cert  string         // key and certificate, PEM
 	trust *x509.CertPool // the certificate
 	phpv  string
+	first string // what stands before the command of Apache, by WorkersFirst
 	log   io.Writer
 
 	init  *exec.Cmd // the first process of the namespaces

@@ -213,6 +213,9 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if e.Kind == rightful.KindDir {
 		return true, j.dir(lv, e, state, rule, have)
 	}
+	if j.backed && e.Kind == rightful.KindFile && !j.mine(&have, needFile) && !lv.lost {
+		j.lacks(e, &have, needFile)
+	}
 	if e.Nlink > 1 {
 		j.link(d, e, rule, have, lv)
 		return false, nil
@@ -401,6 +404,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	below := level{
 		state: state, site: lv.site,
 		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.way[path] && have.UID == 0),
+		lost:    lv.lost || j.backed && !j.mine(&have, needDir) && j.lacks(e, &have, needDir),
 	}
 	if op.problem != "" {
 		f := j.finding(nil, e, have, op, lv)

@@ -28,6 +28,7 @@ type (
 		Rule     []ruleTOML   `toml:"rule"`
 		Vault    vaultTOML    `toml:"vault"`
 		Skeleton skeletonTOML `toml:"skeleton"`
+		Backup   backupTOML   `toml:"backup"`
 	}
 	ruleTOML struct {
 		Name   string    `toml:"name"`
@@ -183,10 +184,7 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 	}
 	layout := p.layout
 	for _, s := range f.Layout {
-		pt, err := parsePattern(s)
-		if err == nil && (pt.anchor != anchorHome || len(pt.comps) == 0 || slices.ContainsFunc(pt.comps, func(c comp) bool { return c.deep })) {
-			err = errors.New("is not a path below the home, component by component")
-		}
+		pt, err := parseFixed(s)
 		if err != nil {
 			return fail(keyLine(text, "layout"), "layout %q: %v", s, err)
 		}
@@ -199,6 +197,10 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 	if err := f.Skeleton.check(); err != nil {
 		return fail(keyLine(text, "skeleton"), "skeleton: %w", err)
 	}
+	backup, err := f.Backup.compile()
+	if err != nil {
+		return fail(keyLine(text, "backup"), "backup: %w", err)
+	}
 	if f.Panel != "*" && f.Panel != panel {
 		return nil
 	}
@@ -210,6 +212,7 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 	if err := p.addSkeleton(file, &f.Skeleton); err != nil {
 		return fail(keyLine(text, "skeleton"), "skeleton: %w", err)
 	}
+	p.addBackup(&f.Backup, backup)
 	comps := 0
 	for _, r := range p.rules {
 		for i := range r.patterns {

@@ -60,26 +60,21 @@ type inode struct {
 }
 
 // openReader reads the index of an account file.
-func openReader(f *os.File) (*Reader, error) {
+func openReader(f *os.File, dec *zstd.Decoder) (*Reader, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(f, st.Size())
+	r, err := newReader(f, st.Size(), dec)
 	if err == nil {
 		r.close = f.Close
 	}
 	return r, err
 }
 
-func newReader(f io.ReaderAt, size int64) (*Reader, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxIndex))
-	if err != nil {
-		return nil, err
-	}
+func newReader(f io.ReaderAt, size int64, dec *zstd.Decoder) (*Reader, error) {
 	r := &Reader{f: f, zstd: dec}
 	if err := r.open(size); err != nil {
-		dec.Close()
 		return nil, err
 	}
 	return r, nil
@@ -87,7 +82,6 @@ func newReader(f io.ReaderAt, size int64) (*Reader, error) {
 
 // Close lets go of the file.
 func (r *Reader) Close() {
-	r.zstd.Close()
 	if r.close != nil {
 		r.close()
 	}
@@ -209,53 +203,59 @@ func (r *Reader) block(i int, which bool) (*block, error) {
 	if at >= 0 {
 		b = r.cached[at]
 	} else {
-		at = len(r.cached) - 1
-		var err error
-		if b, err = r.unpackBlock(i); err != nil {
+		at, b = len(r.cached)-1, &block{}
+		if err := r.unpackBlock(b, i); err != nil {
 			return nil, err
 		}
 	}
 	copy(r.cached[1:at+1], r.cached[:at])
 	r.cached[0] = b
-	if which && b.ino == nil {
-		x := &r.blocks[i]
-		raw, err := r.unpack(x.which, nil)
-		if err == nil {
-			err = b.unpackWhich(raw)
-		}
-		if err != nil {
-			b.ino = nil
-			return nil, fmt.Errorf("at byte %d: %w", x.which.off, err)
-		}
+	if which {
+		return b, r.unpackWhich(b)
 	}
 	return b, nil
 }
 
-// unpackBlock reads the first half of a block.
-func (r *Reader) unpackBlock(i int) (*block, error) {
+// unpackBlock reads the first half of a block into b.
+func (r *Reader) unpackBlock(b *block, i int) error {
 	raw, err := r.unpack(r.blocks[i].what, r.plain)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.plain = raw
-	return r.parseBlock(i, raw)
+	return r.parseBlock(b, i, raw)
+}
+
+// unpackWhich reads the second half of a block, unless it is there already.
+func (r *Reader) unpackWhich(b *block) error {
+	if b.ino != nil {
+		return nil
+	}
+	f := r.blocks[b.index].which
+	raw, err := r.unpack(f, r.plain)
+	if err == nil {
+		r.plain = raw
+		err = b.unpackWhich(raw)
+	}
+	if err != nil {
+		b.ino = nil
+		return fmt.Errorf("at byte %d: %w", f.off, err)
+	}
+	return nil
 }
 
 // parseBlock takes the first half of a block as it is unpacked. It keeps nothing of raw.
-func (r *Reader) parseBlock(i int, raw []byte) (*block, error) {
+func (r *Reader) parseBlock(b *block, i int, raw []byte) error {
 	x := &r.blocks[i]
-	b, err := unpackWhat(raw)
-	if err == nil {
-		err = b.check()
-	}
+	err := b.unpackWhat(raw)
 	if err == nil && (b.n != x.n || string(b.dirs[0].path) != string(x.first.dir) || string(b.name(0)) != string(x.first.name)) {
 		err = ErrDamaged
 	}
 	if err != nil {
-		return nil, fmt.Errorf("at byte %d: %w", x.what.off, err)
+		return fmt.Errorf("at byte %d: %w", x.what.off, err)
 	}
 	b.index, b.number = i, x.number
-	return b, nil
+	return nil
 }
 
 // Unread lists what could not be read, at most ten thousand of it.
@@ -273,7 +273,7 @@ func (r *Reader) All() iter.Seq2[*Entry, error] {
 			for k := range b.dirs {
 				for j := b.dirs[k].from; j < b.dirs[k].to; j++ {
 					e := &Entry{}
-					b.fill(j, b.dirs[k].path, r.bases[r.blocks[i].base].fs, e)
+					b.fill(j, b.rel(j, b.dirs[k].path), r.bases[r.blocks[i].base].fs, e)
 					if !yield(e, nil) {
 						return
 					}
@@ -364,7 +364,7 @@ func (r *Reader) entry(i, j int) (*Entry, error) {
 		return nil, err
 	}
 	e := &Entry{}
-	b.fill(j, b.dirOf(j).path, r.bases[r.blocks[i].base].fs, e)
+	b.fill(j, b.rel(j, b.dirOf(j).path), r.bases[r.blocks[i].base].fs, e)
 	return e, nil
 }
 
@@ -412,6 +412,7 @@ func (r *Reader) Verify() error {
 	if name := contentHash(w.index(false)); name != r.File {
 		return fmt.Errorf("its content is not that of its name: %w", ErrDamaged)
 	}
+	var b block
 	for i := range r.blocks {
 		x := &r.blocks[i]
 		var raw [2][]byte
@@ -424,8 +425,7 @@ func (r *Reader) Verify() error {
 				return fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
 			}
 		}
-		b, err := r.parseBlock(i, raw[0])
-		if err != nil {
+		if err := r.parseBlock(&b, i, raw[0]); err != nil {
 			return err
 		}
 		if err := b.unpackWhich(raw[1]); err != nil {

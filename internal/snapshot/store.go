@@ -84,7 +84,8 @@ func (h *Header) Live() bool { return h.Source == "" }
 
 // A Store is where snapshots are kept.
 type Store struct {
-	dir *state.Dir
+	dir    *state.Dir
+	unzstd *zstd.Decoder // of all readers
 	// stepped is called where a crash would find the files in another state. Tests cut the program short there.
 	stepped func()
 }
@@ -101,7 +102,13 @@ func Open(dir string, s *tree.Server) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: d}, nil
+	return newStore(d)
+}
+
+func newStore(d *state.Dir) (*Store, error) {
+	// One that decodes no streams holds nothing that is to be closed.
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(8), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxIndex))
+	return &Store{dir: d, unzstd: dec}, err
 }
 
 func (s *Store) path(id string) string       { return s.dir.Join(snapshotsDir, id+snapshotExt) }
@@ -399,7 +406,7 @@ func (s *Store) open(hash string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := openReader(f)
+	r, err := openReader(f, s.unzstd)
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -141,6 +141,66 @@ func TestASnapshotOfAnotherServerIsRefused(t *testing.T) {
 	}
 }
 
+// A record that copies what did not change from the one before is the one that would have been packed, and takes over no damage.
+func TestFramesAreCopiedOnlyWhole(t *testing.T) {
+	s := scratch(t)
+	entries := someEntries(rand.New(rand.NewPCG(15, 15)), 8000)
+	before := record(t, s, entries)
+	entries[4000].Meta.UID++
+	want := record(t, s, entries)
+	_, packed := files(t, s, want)
+	text, err := os.ReadFile(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(prev *Reader) {
+		t.Helper()
+		if err := os.Remove(packed); err != nil {
+			t.Fatal(err)
+		}
+		k, err := s.Create(Header{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := k.Account(Account{Account: "alice"})
+		if err == nil {
+			w.previous = prev
+			err = w.Base("/home/alice", fs)
+		}
+		for i := range entries {
+			err = errors.Join(err, w.Add(&entries[i]))
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		k.Discard() // what no snapshot lists goes with it
+		got, err := os.ReadFile(packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, text) {
+			t.Errorf("%d bytes, and not the %d that were packed", len(got), len(text))
+		}
+	}
+	r := open(t, s, before)
+	again(r)
+	if len(r.blocks) < 3 || len(r.frames) < len(r.blocks) {
+		t.Fatalf("%d blocks, %d frames were looked at", len(r.blocks), len(r.frames))
+	}
+	_, account := files(t, s, before)
+	damaged, err := os.ReadFile(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.blocks {
+		damaged[r.blocks[i].what.off+9] ^= 1
+	}
+	if err := os.WriteFile(account, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again(open(t, s, before))
+}
+
 // FuzzAccountFile: whatever an account file holds, reading it ends, with an error or with entries that make sense.
 func FuzzAccountFile(f *testing.F) {
 	s := scratch(f)

@@ -12,9 +12,11 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"time"
 
 	"rightful"
 	"rightful/internal/state"
+	"rightful/internal/tree"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -46,10 +48,14 @@ type Reader struct {
 	unread []Unread
 
 	cached [4]*block // the blocks unpacked last, newest first
-	dir    []byte    // the one that Same was asked about last
-	raw    []byte
-	plain  []byte
-	inodes []inode // by number, once somebody asked
+	// last is the entry of cached[0] that was looked up last, or that was to come next, and run a directory at or before it.
+	last, run int
+	dir       []byte // the one that was asked about last
+	rested    int64  // what was changed at that time, in ns since 1970, or later may have changed again unseen; see Known
+	raw       []byte
+	plain     []byte
+	inodes    []inode            // by number, once somebody asked
+	frames    map[[16]byte]frame // by what they hold, once somebody asked
 }
 
 // inode says where an inode is recorded.
@@ -196,17 +202,49 @@ func (r *Reader) unpack(f frame, buf []byte) ([]byte, error) {
 	return out, nil
 }
 
-// block gives a block; with which set, its second half too.
+// packed reads, as it lies there, the frame of the record that holds the same as another, into buf. It is empty where there is
+// none, or where that is damaged. A nil reader has none.
+func (r *Reader) packed(like *frame, buf []byte) []byte {
+	buf = buf[:0]
+	if r == nil {
+		return buf
+	}
+	if r.frames == nil {
+		r.frames = map[[16]byte]frame{}
+		for i := range r.blocks {
+			b := &r.blocks[i]
+			r.frames[b.what.hash], r.frames[b.which.hash] = b.what, b.which
+		}
+	}
+	f, ok := r.frames[like.hash]
+	if !ok || f.plain != like.plain {
+		return buf
+	}
+	buf = slices.Grow(buf, int(f.length))[:f.length]
+	if _, err := r.f.ReadAt(buf, f.off); err != nil || checksum(f.off, buf) != f.crc {
+		return buf[:0]
+	}
+	return buf
+}
+
+// block gives a block; with which set, its second half too. It is the caller's until a few others were asked for, since its
+// memory is used again.
 func (r *Reader) block(i int, which bool) (*block, error) {
 	at := slices.IndexFunc(r.cached[:], func(b *block) bool { return b != nil && b.index == i })
 	var b *block
 	if at >= 0 {
 		b = r.cached[at]
 	} else {
-		at, b = len(r.cached)-1, &block{}
+		at = len(r.cached) - 1
+		if b, r.cached[at] = r.cached[at], nil; b == nil {
+			b = &block{}
+		}
 		if err := r.unpackBlock(b, i); err != nil {
 			return nil, err
 		}
+	}
+	if at > 0 {
+		r.last, r.run = 0, 0
 	}
 	copy(r.cached[1:at+1], r.cached[:at])
 	r.cached[0] = b
@@ -264,8 +302,12 @@ func (r *Reader) Unread() []Unread { return r.unread }
 // All gives every entry with the base that it lies below, in walk order. It ends at the first error.
 func (r *Reader) All() iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
+		var b block // not a cached one: whoever is given the entries may look up others
 		for i := range r.blocks {
-			b, err := r.block(i, true)
+			err := r.unpackBlock(&b, i)
+			if err == nil {
+				err = r.unpackWhich(&b)
+			}
 			if err != nil {
 				yield(nil, err)
 				return
@@ -300,19 +342,42 @@ func (r *Reader) lookup(basePath string, dir, name []byte) (*Entry, error) {
 	if n < 0 {
 		return nil, nil
 	}
-	i := r.place(n, dir, name)
-	if i < 0 || r.blocks[i].base != n {
-		return nil, nil
+	b, j, err := r.find(n, dir, name)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	return r.entry(b.index, j)
+}
+
+// find gives the block that holds a path below a base, and which of its entries that is; nil where it is not recorded. Who
+// asks for one path after the other in walk order needs no search.
+func (r *Reader) find(base int, dir, name []byte) (*block, int, error) {
+	if b := r.cached[0]; b != nil && r.blocks[b.index].base == base {
+		for _, j := range [...]int{r.last, r.last + 1} {
+			for r.run < len(b.dirs) && b.dirs[r.run].to <= j {
+				r.run++
+			}
+			if r.run < len(b.dirs) && j >= b.dirs[r.run].from && string(b.name(j)) == string(name) && string(b.dirs[r.run].path) == string(dir) {
+				r.last = j
+				return b, j, nil
+			}
+		}
+	}
+	i := r.place(base, dir, name)
+	if i < 0 || r.blocks[i].base != base {
+		return nil, 0, nil
 	}
 	b, err := r.block(i, false)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	j, ok := b.find(dir, name)
+	r.run, r.last = 0, max(j-1, 0) // what is not recorded comes before j, and that is what is asked for next
 	if !ok {
-		return nil, nil
+		return nil, 0, nil
 	}
-	return r.entry(i, j)
+	r.last = j
+	return b, j, nil
 }
 
 // Same gives the number of the entry recorded at a path, if that is the same inode in the same state as what is handed to
@@ -322,21 +387,44 @@ func (r *Reader) Same(basePath, dir string, name []byte, kind rightful.Kind, met
 	if n < 0 || id.Weak() || r.bases[n].fs != id.FS {
 		return 0, false, nil
 	}
-	d := bytesOf(dir, &r.dir)
-	i := r.place(n, d, name)
-	if i < 0 || r.blocks[i].base != n {
-		return 0, false, nil
-	}
-	b, err := r.block(i, true)
-	if err != nil {
+	b, j, err := r.find(n, bytesOf(dir, &r.dir), name)
+	if b == nil || err != nil {
 		return 0, false, err
 	}
-	j, ok := b.find(d, name)
-	if !ok || b.ino[j] != id.Ino || b.birth[j] != id.Birth || len(id.Handle) > 0 {
+	if err := r.unpackWhich(b); err != nil {
+		return 0, false, err
+	}
+	if b.ino[j] != id.Ino || b.birth[j] != id.Birth || len(id.Handle) > 0 {
 		return 0, false, nil
 	}
 	s := &b.states[b.ids[j]]
 	return b.number + j, s.kind == kind && s.unknown == 0 && s.meta.Equal(*meta), nil
+}
+
+// grain is how much older than a snapshot a time of change must be to tell that nothing was changed since. Clocks of file
+// systems go in steps of up to 10 ms, so that a change in the step in which the entry was read leaves no trace.
+const grain = time.Second
+
+// Known gives the recorded state of the entry at a path, if it is the same inode and nothing of it was changed since: its
+// time of change, which nobody but the kernel sets, is the recorded one, and had come to rest before the snapshot was begun.
+// So it still has the ACLs and capabilities that were recorded. It is false where that is not certain, and for what was
+// imported.
+func (r *Reader) Known(basePath, dir string, name []byte, fs rightful.FSID, st *tree.Stat) (m rightful.Meta, ok bool) {
+	n := r.baseIndex(basePath)
+	if n < 0 || st.Birth == 0 || st.Ctime >= r.rested || r.bases[n].fs != fs {
+		return m, false
+	}
+	b, j, err := r.find(n, bytesOf(dir, &r.dir), name)
+	if b == nil || err != nil || r.unpackWhich(b) != nil { // then it is read, and the error comes again for who needs the record
+		return m, false
+	}
+	s := &b.states[b.ids[j]]
+	now := st.Meta()
+	if b.ino[j] != st.Ino || b.birth[j] != st.Birth || b.ctime[j] != st.Ctime || s.kind != st.Kind || s.unknown != 0 ||
+		s.meta.UID != now.UID || s.meta.GID != now.GID || s.meta.Mode != now.Mode {
+		return m, false
+	}
+	return s.meta, true
 }
 
 // bytesOf gives the bytes of a string in a buffer that is used again, and copies only what is not there yet.

@@ -203,16 +203,18 @@ func (t *Taking) spare(p *packer) {
 // keep gives a finished account its name, unless the same was recorded before.
 func (t *Taking) keep(w *Writer) error {
 	path := t.s.accountPath(w.account.File)
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	fresh := int64(0)
 	if st, err := t.s.dir.Stat(path); err == nil {
 		w.account.Bytes = st.Size()
 		t.s.dir.Remove(w.f.Name())
-	} else if err := t.s.keep(w.f, path); err != nil {
+	} else if err := t.s.keep(w.f, path); err != nil { // others go on while it is synced
 		return err
 	} else {
-		t.fresh += w.account.Bytes
+		fresh = w.account.Bytes
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fresh += fresh
 	t.snap.Accounts = append(t.snap.Accounts, w.account)
 	return nil
 }
@@ -398,6 +400,9 @@ func (s *Store) Account(sn *Snapshot, name string) (*Reader, error) {
 		return nil, fmt.Errorf("open account %q of snapshot %q: %w", name, sn.ID, state.Cause(err))
 	}
 	r.Account = *a
+	if sn.Live() {
+		r.rested = sn.Created.Add(-grain).UnixNano()
+	}
 	return r, nil
 }
 

@@ -376,6 +376,15 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want
 	return recalled{}, false
 }
 
+// Known implements tree.Knower: of an entry that nobody changed since the snapshot that everything is compared with, it says
+// which ACLs and capabilities there are.
+func (j *job) Known(e *tree.Entry) (rightful.Meta, bool) {
+	if !j.restoring() {
+		return rightful.Meta{}, false
+	}
+	return j.records.list[0].r.Known(j.base, j.dirRel, e.Name, j.fs, &e.Stat)
+}
+
 // unchanged reports whether an entry is the inode that was recorded at its path, in the state that was: nearly always so, and
 // then nothing is to be thought about it.
 func (j *job) unchanged(e *tree.Entry, have *rightful.Meta) bool {

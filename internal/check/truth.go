@@ -192,6 +192,9 @@ func (j *job) closeRecords() {
 	}
 }
 
+// rebuilt reports whether a recorded state is preferred to a present one that is right too.
+func (j *job) rebuilt() bool { return j.records != nil && j.records.truth.Rebuilt }
+
 // restoring reports whether records and not rules say what entries are to be.
 func (j *job) restoring() bool { return j.records != nil && j.records.truth.Restore }
 

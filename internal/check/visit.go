@@ -50,7 +50,7 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	v := rule.Judge(have, kind, j.c.Exact)
 	if v.OK {
 		j.counter.of(rule).right++
-		if j.c.Truth == nil || !j.c.Truth.Rebuilt {
+		if !j.rebuilt() {
 			return op
 		}
 		rc, ok := j.better(p, rule, kind, have, have, id)
@@ -223,7 +223,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if rule == nil && !j.restoring() && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
 		return false, nil
 	}
-	right := rule != nil && !j.restoring() && rule.Judge(have, e.Kind, j.c.Exact).OK
+	right := rule != nil && !j.restoring() && !j.rebuilt() && rule.Judge(have, e.Kind, j.c.Exact).OK
 	if right || j.unchanged(e, &have) {
 		// Nearly every entry ends here: what is right needs no path, and no more thought than who can read it.
 		if rule == nil {

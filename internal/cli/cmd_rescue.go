@@ -257,6 +257,15 @@ func (x *rescuing) resume(ctx context.Context) error {
 			x.a.again("rescue", x.acct.Name, "--discard"))
 	}
 	x.truth = x.lastKnown()
+	if x.r.Step == rescue.StepSwitched {
+		in, err := x.inPlace()
+		if err != nil {
+			return err
+		}
+		if !in { // it was undone
+			x.r.Step, x.r.Plan, x.r.Run, x.r.Report = rescue.StepRebuilt, "", "", nil
+		}
+	}
 	return x.work(ctx)
 }
 
@@ -301,37 +310,12 @@ func (x *rescuing) cutShort(ctx context.Context, err error) error {
 	return fail(exitCannot, err, hints...)
 }
 
-// switched reports whether the run that brought the home in still stands.
-func (x *rescuing) switched() (bool, error) {
-	if x.r.Run == "" {
-		return false, nil
-	}
-	st, err := x.openRepair()
-	if err != nil {
-		return false, err
-	}
-	run, _, err := st.Run(x.r.Run)
-	if err != nil {
-		return false, fail(exitCannot, err)
-	}
-	runs, err := st.Runs()
-	if err != nil {
-		x.a.warn("%v", err)
-	}
-	for _, r := range runs {
-		if r.ID == x.r.Run {
-			return !r.Undone && r.Changed > 0, nil
-		}
-	}
-	return !run.Undone && run.Changed > 0, nil
-}
-
 // finish removes the old home.
 func (x *rescuing) finish(ctx context.Context) error {
 	a := x.a
-	if in, err := x.switched(); err != nil {
+	if in, err := x.inPlace(); err != nil {
 		return err
-	} else if x.r.Step != rescue.StepSwitched || !in {
+	} else if !in {
 		return fail(exitCannot, fmt.Errorf("finish rescue %s: the rebuilt home does not stand in its place; nothing was changed", x.r.ID),
 			a.again("rescue", x.acct.Name, "--resume"), a.again("rescue", x.acct.Name, "--discard"))
 	}
@@ -340,7 +324,7 @@ func (x *rescuing) finish(ctx context.Context) error {
 
 // discard removes what was rebuilt.
 func (x *rescuing) discard(ctx context.Context) error {
-	if in, err := x.switched(); err != nil {
+	if in, err := x.inPlace(); err != nil {
 		return err
 	} else if in {
 		return fail(exitCannot, fmt.Errorf("discard rescue %s: the rebuilt home stands in its place; nothing was changed", x.r.ID),

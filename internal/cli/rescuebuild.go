@@ -240,8 +240,13 @@ func (x *rescuing) furnish(ctx context.Context, q *rescue.Quarantine) ([]string,
 			docroots = append(docroots, rel)
 		}
 	}
+	// A snapshot tells which of them this account had; the document roots are needed whatever it says.
+	had := x.truth.exists(x.home)
 	var want []rescue.Furniture
 	for _, e := range p.Skeleton(x.acct.Name, domains, docroots) {
+		if had != nil && !had(e.Rel) && !slices.ContainsFunc(docroots, func(d string) bool { return d == e.Rel || strings.HasPrefix(d, e.Rel+"/") }) {
+			continue
+		}
 		want = append(want, rescue.Furniture{Rel: []byte(e.Rel), Target: []byte(e.Target)})
 	}
 	c, err := q.Furnish(ctx, want)
@@ -298,7 +303,7 @@ func (x *rescuing) bringIn(ctx context.Context) (code int, err error) {
 	}
 	run, err := st.Apply(ctx, plan, o)
 	end()
-	return x.ran(ctx, run, err)
+	return x.ran(run, err)
 }
 
 // cutRun is the run that an earlier attempt was in the middle of.
@@ -321,7 +326,7 @@ func (x *rescuing) cutRun(st *repair.State) *rightful.Run {
 // resumeRun finishes the run of an earlier attempt.
 func (x *rescuing) resumeRun(ctx context.Context, w *writing, run *rightful.Run) (int, error) {
 	if run.State == rightful.RunDone {
-		return x.ran(ctx, run, nil)
+		return x.ran(run, nil)
 	}
 	plan, err := w.st.OpenPlan(run.Plan)
 	if err != nil {
@@ -332,21 +337,53 @@ func (x *rescuing) resumeRun(ctx context.Context, w *writing, run *rightful.Run)
 	o.Verify = x.a.newVerifier(x.c.opts, plan)
 	run, err = w.st.Resume(ctx, run.ID, o)
 	end()
-	return x.ran(ctx, run, err)
+	return x.ran(run, err)
 }
 
 // ran takes down how the run ended.
-func (x *rescuing) ran(ctx context.Context, run *rightful.Run, err error) (int, error) {
-	code, err := x.a.ended(ctx, x.c.s.Live(), run, err)
+func (x *rescuing) ran(run *rightful.Run, err error) (int, error) {
+	if run == nil {
+		return 0, err
+	}
+	code, err := x.a.reported(run, x.c.s.Live(), err)
 	if err != nil {
 		return 0, err
 	}
-	if run.State == rightful.RunDone {
+	in, err := x.inPlace()
+	if err != nil {
+		return 0, err
+	}
+	if in {
 		x.r.Step, x.r.Run = rescue.StepSwitched, run.ID
 	} else {
-		x.r.Plan = ""
+		x.r.Plan, code = "", max(code, exitFindings)
 	}
 	return code, x.st.Save(x.r)
+}
+
+// inPlace reports whether the rebuilt home stands in its place: what the live tree says, whatever was recorded.
+func (x *rescuing) inPlace() (in bool, err error) {
+	if x.r.Plan == "" {
+		return false, nil
+	}
+	st, err := x.openRepair()
+	if err != nil {
+		return false, err
+	}
+	plan, err := st.OpenPlan(x.r.Plan)
+	if err != nil {
+		return false, x.a.planError(err)
+	}
+	defer plan.Close()
+	now, err := rescue.Standing(x.c.s, x.home)
+	if err != nil {
+		return false, err
+	}
+	err = plan.Each(0, func(_ int, c *rightful.Change) error {
+		in = in || c.Exchange != nil && c.Exchange.ID.Same(now)
+		return nil
+	})
+	return in, err
 }
 
 // plan checks the rebuilt home as it will stand in its place, and writes the plan: what must change below the quarantine,

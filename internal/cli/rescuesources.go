@@ -301,7 +301,7 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 		}
 	}
 	return &rescue.Source{
-		Spec: spec, What: c.What, Why: c.Why, Format: string(o.Format), Places: c.Places, Taken: taken.UTC(), Entries: int64(c.Entries), Bytes: c.Bytes,
+		Spec: spec, SpecB64: rightful.RawPath(spec), What: c.What, Why: c.Why, Format: string(o.Format), Places: c.Places, Taken: taken.UTC(), Entries: int64(c.Entries), Bytes: c.Bytes,
 	}, nil
 }
 
@@ -337,9 +337,9 @@ func (x *rescuing) choose(ctx context.Context, spec string, survey *archive.Surv
 	var hints []string
 	for i := range own {
 		words := []string{"rescue", x.acct.Name, "--from", spec}
-		a.note("%s may be %s: %s", term.Quote(spec), own[i].What, term.Line(own[i].Why))
 		for _, p := range own[i].Places {
 			if !p.Out {
+				a.note("%s of %s may be %s: %s", term.Quote(orDot(p.Src)), term.Quote(spec), term.Quote(rightful.JoinPath(x.home, p.Dst)), term.Line(own[i].Why))
 				words = append(words, "--map", orDot(p.Src)+"="+orDot(p.Dst))
 			}
 		}

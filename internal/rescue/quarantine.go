@@ -309,11 +309,6 @@ func (q *Quarantine) Graft(home string) (*tree.Server, error) {
 
 // Switch is the change that brings the rebuilt home in, and sets what stands there aside.
 func (q *Quarantine) Switch(home string) (*rightful.Change, error) {
-	parent, err := q.s.OpenBase(path.Dir(home))
-	if err != nil {
-		return nil, err
-	}
-	defer parent.Close()
 	b, err := q.Base()
 	if err != nil {
 		return nil, err
@@ -323,10 +318,20 @@ func (q *Quarantine) Switch(home string) (*rightful.Change, error) {
 		Base: path.Dir(home), Rel: path.Base(home), Kind: rightful.KindDir, Effect: rightful.EffectDown,
 		Exchange: &rightful.Exchange{With: q.HomePath()},
 	}
-	if c.ID, err = idOf(parent, c.Rel); err == nil {
+	if c.ID, err = Standing(q.s, home); err == nil {
 		c.Exchange.ID, err = idOf(b, "")
 	}
 	return c, err
+}
+
+// Standing identifies the directory that stands at the place of a home; nothing where there is none.
+func Standing(s *tree.Server, home string) (rightful.EntryID, error) {
+	parent, err := s.OpenBase(path.Dir(home))
+	if err != nil {
+		return rightful.EntryID{}, err
+	}
+	defer parent.Close()
+	return idOf(parent, path.Base(home))
 }
 
 func idOf(b *tree.Base, rel string) (rightful.EntryID, error) {

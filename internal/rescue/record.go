@@ -46,7 +46,8 @@ const (
 type Source struct {
 	// Spec is as the operator named it: a path, "vault:ID", "restic:REPOSITORY", "borg:REPOSITORY::ARCHIVE"; "home" is
 	// what is left of the home.
-	Spec string `json:"source"`
+	Spec    string `json:"source"`
+	SpecB64 []byte `json:"source_b64,omitempty"`
 	// What it was recognised as, and why.
 	What string `json:"what"`
 	Why  string `json:"why,omitempty"`
@@ -150,6 +151,11 @@ func (s *Store) Get(id string) (*Record, error) {
 	r := &Record{}
 	if err := json.Unmarshal(b, r); err != nil || r.ID != id || r.Version < 1 {
 		return fail(ErrDamaged)
+	}
+	for i := range r.Sources {
+		if b := r.Sources[i].SpecB64; b != nil {
+			r.Sources[i].Spec = string(b)
+		}
 	}
 	switch {
 	case r.Version > formatVersion:

@@ -196,7 +196,7 @@ func (x *rescuing) vaultSource(spec string) (*rescue.Source, error) {
 		return nil, fail(exitUsage, fmt.Errorf("find account %q in vault %s: it is not in it", x.acct.Name, v.ID), x.a.again("vault", "show", v.ID))
 	}
 	return &rescue.Source{
-		Spec: "vault:" + v.ID, What: "files of the account", Format: string(archive.Tar), Taken: v.Created,
+		Spec: "vault:" + v.ID, What: "the vault", Format: string(archive.Tar), Taken: v.Created,
 		Places:  archive.Places{{Src: strings.Trim(acct.Home, "/"), Dst: ""}},
 		Why:     "the vault keeps them by their paths",
 		Entries: int64(acct.Files), Bytes: acct.Bytes,

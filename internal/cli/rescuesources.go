@@ -299,14 +299,16 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 	if err != nil {
 		return nil, err
 	}
-	taken := o.Taken
+	taken, modified := o.Taken, time.Time{}
 	if taken.IsZero() {
+		modified = src.modified
 		if taken = src.modified; taken.IsZero() || !survey.Newest.IsZero() && survey.Newest.Before(taken) {
 			taken = survey.Newest
 		}
 	}
 	return &rescue.Source{
-		Spec: spec, SpecB64: rightful.RawPath(spec), What: c.What, Why: c.Why, Format: string(o.Format), Places: c.Places, Taken: taken.UTC(), Entries: int64(c.Entries), Bytes: c.Bytes,
+		Spec: spec, SpecB64: rightful.RawPath(spec), What: c.What, Why: c.Why, Format: string(o.Format), Places: c.Places, Taken: taken.UTC(),
+		Modified: modified.UTC(), Entries: int64(c.Entries), Bytes: c.Bytes,
 	}, nil
 }
 

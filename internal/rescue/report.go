@@ -130,6 +130,11 @@ func (r *Report) Whole() bool {
 			return false
 		}
 	}
+	for _, m := range r.Mailboxes {
+		if !m.Messages && !m.Elsewhere {
+			return false
+		}
+	}
 	return len(r.lost()) == 0 && r.Rejects == 0 && r.Left == 0 && r.Late == nil && (r.Missing == nil || r.Missing.Files == 0)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -64,6 +65,10 @@ const maxDepth = 400
 // errInTheWay says that something that is no directory stands where one should be.
 var errInTheWay = errors.New("a file or a link of the backup's is in its way")
 
+// onTheWay is the mode of a directory that no source told of as yet: it stands on the way to something. None of those that
+// sources tell of is sticky.
+const onTheWay = 0o1700
+
 // enter opens a directory, with those above it; they are made where they are not there, closed to all but the account.
 func (w *writer) enter(dirs []string) (int, error) {
 	keep := 0
@@ -81,7 +86,7 @@ func (w *writer) enter(dirs []string) (int, error) {
 			if err = w.room(); err != nil {
 				return 0, err
 			}
-			if err = unix.Mkdirat(in, name, 0o700); err == nil {
+			if err = unix.Mkdirat(in, name, onTheWay); err == nil {
 				w.c.Dirs++
 				f, err = openDir(in, name)
 			}
@@ -394,7 +399,7 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 		return nil
 	}
 	var sa, sb unix.Stat_t
-	if unix.Fstat(int(a.Fd()), &sa) == nil && unix.Fstat(int(b.Fd()), &sb) == nil && sa.Mode&0o7777 == 0o700 {
+	if unix.Fstat(int(a.Fd()), &sa) == nil && unix.Fstat(int(b.Fd()), &sb) == nil && sa.Mode&0o7777 == onTheWay {
 		if err := unix.Fchmod(int(a.Fd()), sb.Mode&0o7777); err != nil {
 			return err
 		}
@@ -402,8 +407,9 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 	return w.merge(ctx, int(a.Fd()), int(b.Fd()), path)
 }
 
-// furnish makes what is missing.
-func (w *writer) furnish(want []Furniture) error {
+// furnish makes what is missing. What only stood on the way to something is open like the rest of it, or closed to all but
+// the account where it is no standard folder.
+func (w *writer) furnish(ctx context.Context, want []Furniture) error {
 	for _, f := range want {
 		parts := strings.Split(string(f.Rel), "/")
 		dir, err := w.enter(parts[:len(parts)-1])
@@ -419,13 +425,61 @@ func (w *writer) furnish(want []Furniture) error {
 		case err == nil:
 			w.c.Made = append(w.c.Made, string(f.Rel))
 		case err == unix.EEXIST:
+			if d, err := openDir(dir, name); err == nil {
+				settle(d, 0o755)
+				d.Close()
+			}
 		case isStop(fatal(err)):
 			return fmt.Errorf("make %q: %w", f.Rel, err)
 		default:
 			w.reject(string(f.Rel), err.Error())
 		}
 	}
-	return nil
+	w.cut(0)
+	return w.settleAll(ctx, w.root, 0)
+}
+
+// settle gives a directory that only stood on the way to something a mode to keep.
+func settle(d *os.File, mode uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &st); err != nil || st.Mode&0o7777 != onTheWay {
+		return err
+	}
+	return unix.Fchmod(int(d.Fd()), mode)
+}
+
+// settleAll closes what is left of these.
+func (w *writer) settleAll(ctx context.Context, in, depth int) error {
+	d, err := openDir(in, ".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for {
+		all, err := d.ReadDir(1000)
+		for _, e := range all {
+			if !e.IsDir() || depth > maxDepth {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			sub, err := openDir(int(d.Fd()), e.Name())
+			if err == nil {
+				err = errors.Join(settle(sub, 0o700), w.settleAll(ctx, int(sub.Fd()), depth+1))
+				sub.Close()
+			}
+			if err != nil {
+				return fmt.Errorf("settle %q: %w", e.Name(), err)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func isStop(err error) bool {

@@ -257,7 +257,7 @@ func (j *Job) do(ctx context.Context, seen func(*Counts)) (c Counts, err error) 
 	case DoMerge:
 		return w.c, w.merge(ctx, firstFile, secondFile, "")
 	case DoFurnish:
-		return w.c, w.furnish(j.Furniture)
+		return w.c, w.furnish(ctx, j.Furniture)
 	case DoTry:
 		return w.c, tryWrite(firstFile)
 	}

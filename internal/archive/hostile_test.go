@@ -178,6 +178,19 @@ func TestAHomeInsideAPackageIsReadInItsPlace(t *testing.T) {
 	}
 }
 
+// Beside what a panel keeps of its own, whoever owns it, an archive of the panel's name is the panel's.
+func TestAnArchiveBesideAPanelsDataIsRead(t *testing.T) {
+	home := withBody(tar.Header{Name: "backup/home.tar", Uid: 20001}, tarOf(t, tar.Header{Name: "Maildir/x"}))
+	got, _, _ := read(t, tarOf(t, withBody(tar.Header{Name: "backup/user.conf", Uid: 20001}, []byte("username=alice\n")), home), "")
+	if _, ok := got["home/Maildir/x"]; !ok {
+		t.Errorf("%q", keys(got))
+	}
+	got, _, _ = read(t, tarOf(t, home), "")
+	if _, ok := got["backup/home.tar"]; !ok || len(got) != 1 {
+		t.Errorf("alone: %q", keys(got))
+	}
+}
+
 // A hard link in an archive inside is to a name in that archive, and what is the top there is no file.
 func TestLinksInAnArchiveInsideStayInIt(t *testing.T) {
 	inner := tarOf(t, tar.Header{Name: "./x", Mode: 0o644}, tar.Header{Name: "y", Typeflag: tar.TypeLink, Linkname: "./x"},

@@ -284,6 +284,9 @@ type EntryID struct {
 // Weak reports whether only the inode number is known, which file systems give to the next file at once.
 func (id EntryID) Weak() bool { return len(id.Handle) == 0 && id.Birth == 0 }
 
+// None reports whether it names nothing: nothing stands at a path.
+func (id EntryID) None() bool { return id.FS == "" && id.Ino == 0 }
+
 // Same reports whether both name the same inode, by the strongest evidence that both have.
 func (id EntryID) Same(o EntryID) bool {
 	if id.FS != o.FS || id.Ino != o.Ino {
@@ -313,9 +316,20 @@ type Change struct {
 	Before, After Meta
 	// Content is set where Before holds a privilege: set-id bits, capabilities or a system owner.
 	Content *Content
-	Problem Problem
-	Effect  Effect
-	Rule    string
+	// Exchange makes the entry, a directory, change places with another one; ID is that of what stands at the path before,
+	// which may be nothing. Links, Before, After and Content then say nothing.
+	Exchange *Exchange
+	Problem  Problem
+	Effect   Effect
+	Rule     string
+}
+
+// An Exchange is the other side of a change of places.
+type Exchange struct {
+	// With is the absolute path of the other directory, on the same file system.
+	With string
+	// ID is that of what stands there before; nothing where what stands at the change's path is moved there.
+	ID EntryID
 }
 
 // Path is the absolute path of the entry.

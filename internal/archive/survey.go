@@ -1,11 +1,13 @@
 package archive
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
 	"time"
 
+	"rightful"
 	"rightful/internal/state"
 )
 
@@ -112,6 +114,36 @@ type Place struct {
 	Src string // "" for all of the source
 	Dst string // "" for the home itself
 	Out bool   // what lies below Src is not the account's
+}
+
+// placeJSON is a place as it is written down. Names are bytes: those that are no text stand in base64 too.
+type placeJSON struct {
+	Src    string `json:"src"`
+	SrcB64 []byte `json:"src_b64,omitempty"`
+	Dst    string `json:"dst"`
+	DstB64 []byte `json:"dst_b64,omitempty"`
+	Out    bool   `json:"out,omitempty"`
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (p Place) MarshalJSON() ([]byte, error) {
+	return json.Marshal(placeJSON{p.Src, rightful.RawPath(p.Src), p.Dst, rightful.RawPath(p.Dst), p.Out})
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (p *Place) UnmarshalJSON(b []byte) error {
+	var j placeJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*p = Place{j.Src, j.Dst, j.Out}
+	if j.SrcB64 != nil {
+		p.Src = string(j.SrcB64)
+	}
+	if j.DstB64 != nil {
+		p.Dst = string(j.DstB64)
+	}
+	return nil
 }
 
 // Places map names of a source to paths below the home. Of several that hold a name the innermost counts.

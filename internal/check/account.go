@@ -101,8 +101,11 @@ type job struct {
 	a     *panel.Account
 	id    rightful.Identity // the account's own
 	bound *policy.Bound
-	sites []*site
-	ids   []rightful.Identity // distinct identities that serve
+	// backup is how the panel's backups are made; backed: what the walk meets is to be in them, and may be missing.
+	backup policy.Backup
+	backed bool
+	sites  []*site
+	ids    []rightful.Identity // distinct identities that serve
 	// way are the directories on the way to a document root, and the home. It is true for those that the panel itself
 	// names; false where only a link of the account's leads there, which proves nothing.
 	way   map[string]bool
@@ -135,6 +138,7 @@ type level struct {
 	now, planned web.Scope
 	same         bool
 	account      bool // the account itself may pass, counting directories that the panel names
+	lost         bool // the panel's backup does not come here
 	late         *rightful.Change
 	subs         []subdir
 }
@@ -221,6 +225,7 @@ func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error
 	}
 	defer j.closeRecords()
 	j.bases = b.Bases
+	j.backup = c.policies[a.Panel].Backup()
 	for i, base := range b.Bases {
 		if err := j.walk(base, i == 0); err != nil {
 			return nil, err
@@ -477,6 +482,8 @@ func (j *job) note(path, text string) {
 // walk judges everything below one base.
 func (j *job) walk(base string, home bool) error {
 	j.base = base
+	// Backups hold homes, and what a suspended account is closed to is closed on purpose.
+	j.backed = home && j.backup.AsUser && !j.a.Suspended && !j.restoring()
 	b, err := j.openBase(base, home)
 	if err != nil {
 		f := rightful.Finding{Path: base, Kind: rightful.KindDir, Problem: HomeUnsafe, Effect: rightful.EffectWrong, Sites: j.through(base), Note: err.Error()}

@@ -92,6 +92,25 @@ type Note struct {
 	Note    string `json:"note"`
 }
 
+// A Gap is what the panel's next backup of an account would lack, where the account's user makes it: whatever that user
+// cannot read is left out, and nobody is told.
+type Gap struct {
+	Account string `json:"account"`
+	// Unreadable counts files and directories. Of a directory that the user cannot list or enter, all that is beneath is
+	// missing and not counted.
+	Unreadable  int `json:"unreadable"`
+	Directories int `json:"directories"`
+	// Samples are the first few.
+	Samples []GapSample `json:"samples"`
+}
+
+// A GapSample is one entry that a backup would lack.
+type GapSample struct {
+	Path    string        `json:"path"`
+	PathB64 []byte        `json:"path_b64,omitempty"`
+	Kind    rightful.Kind `json:"type"`
+}
+
 // A Report is all about one account.
 type Report struct {
 	Account  *panel.Account
@@ -108,6 +127,8 @@ type Report struct {
 	// First is when the first of the entries was changed that a change is planned for, in ns since 1970 by their times of
 	// change; 0 where nothing is.
 	First int64
+	// Gap is what the panel's next backup would lack; nil where it would lack nothing, or where that is not known.
+	Gap *Gap
 	// New and Gone count, where a snapshot is restored, entries that came since and that are no more. Neither is touched;
 	// Notes name some of them.
 	New, Gone int

@@ -29,6 +29,9 @@ type Truth struct {
 	Was bool
 	// Strict: what no record shows as right is left as it is, instead of going to what the rule wants.
 	Strict bool
+	// Rebuilt: the tree was made anew, and what its entries are means nothing: a recorded state that satisfies the rule is
+	// preferred to a present one that satisfies it too.
+	Rebuilt bool
 }
 
 // maxRecords bounds how many different records of one account are asked about an entry.
@@ -188,6 +191,9 @@ func (j *job) closeRecords() {
 		}
 	}
 }
+
+// rebuilt reports whether a recorded state is preferred to a present one that is right too.
+func (j *job) rebuilt() bool { return j.records != nil && j.records.truth.Rebuilt }
 
 // restoring reports whether records and not rules say what entries are to be.
 func (j *job) restoring() bool { return j.records != nil && j.records.truth.Restore }
@@ -371,6 +377,15 @@ func (j *job) better(p string, rule *policy.Rule, kind rightful.Kind, have, want
 		}
 	}
 	return recalled{}, false
+}
+
+// Known implements tree.Knower: of an entry that nobody changed since the snapshot that everything is compared with, it says
+// which ACLs and capabilities there are.
+func (j *job) Known(e *tree.Entry) (rightful.Meta, bool) {
+	if !j.restoring() {
+		return rightful.Meta{}, false
+	}
+	return j.records.list[0].r.Known(j.base, j.dirRel, e.Name, j.fs, &e.Stat)
 }
 
 // unchanged reports whether an entry is the inode that was recorded at its path, in the state that was: nearly always so, and

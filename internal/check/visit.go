@@ -50,7 +50,16 @@ func (j *job) judge(lv *level, p string, rule *policy.Rule, kind rightful.Kind, 
 	v := rule.Judge(have, kind, j.c.Exact)
 	if v.OK {
 		j.counter.of(rule).right++
-		return op
+		if !j.rebuilt() {
+			return op
+		}
+		rc, ok := j.better(p, rule, kind, have, have, id)
+		if !ok {
+			return op
+		}
+		op.recalled, op.want = &rc, &rc.want
+		op.problem, op.open = difference(have, rc.want, rc.want)
+		return j.permit(lv, p, kind, have, immutable, op)
 	}
 	if v.Untidy {
 		j.counter.of(rule).right++
@@ -204,6 +213,9 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if e.Kind == rightful.KindDir {
 		return true, j.dir(lv, e, state, rule, have)
 	}
+	if j.backed && e.Kind == rightful.KindFile && !j.mine(&have, needFile) && !lv.lost {
+		j.lacks(e, &have, needFile)
+	}
 	if e.Nlink > 1 {
 		j.link(d, e, rule, have, lv)
 		return false, nil
@@ -211,7 +223,7 @@ func (j *job) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if rule == nil && !j.restoring() && e.Kind != rightful.KindBlock && e.Kind != rightful.KindChar {
 		return false, nil
 	}
-	right := rule != nil && !j.restoring() && rule.Judge(have, e.Kind, j.c.Exact).OK
+	right := rule != nil && !j.restoring() && !j.rebuilt() && rule.Judge(have, e.Kind, j.c.Exact).OK
 	if right || j.unchanged(e, &have) {
 		// Nearly every entry ends here: what is right needs no path, and no more thought than who can read it.
 		if rule == nil {
@@ -392,6 +404,7 @@ func (j *job) dir(lv *level, e *tree.Entry, state policy.State, rule *policy.Rul
 	below := level{
 		state: state, site: lv.site,
 		account: lv.account && (have.Allowed(j.id, rightful.RightSearch) || j.way[path] && have.UID == 0),
+		lost:    lv.lost || j.backed && !j.mine(&have, needDir) && j.lacks(e, &have, needDir),
 	}
 	if op.problem != "" {
 		f := j.finding(nil, e, have, op, lv)

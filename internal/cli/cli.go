@@ -18,6 +18,7 @@ import (
 
 	"rightful/internal/config"
 	"rightful/internal/panel"
+	"rightful/internal/rescue"
 	"rightful/internal/term"
 	"rightful/internal/tree"
 
@@ -59,6 +60,7 @@ var verbs = []func(*app) *cobra.Command{
 	newUndo,
 	newRuns,
 	newVault,
+	newRescue,
 	newDemo,
 	newPolicy,
 	newSnapshot,
@@ -88,7 +90,17 @@ type app struct {
 }
 
 // Main runs the program and gives its exit code.
-func Main(ctx context.Context, env Env) int { return run(ctx, env, nil) }
+//
+// One call of it is no verb: a rescue runs this program again as its worker.
+func Main(ctx context.Context, env Env) int {
+	if slices.Equal(env.Args, []string{rescue.WorkerVerb}) {
+		if rescue.Work(ctx, env.Stdin, env.Stdout) != nil {
+			return exitCannot
+		}
+		return exitOK
+	}
+	return run(ctx, env, nil)
+}
 
 // run is Main with more verbs.
 func run(ctx context.Context, env Env, more []func(*app) *cobra.Command) int {

@@ -44,7 +44,10 @@ server and PHP answer for every site, visited or not. Each finding names the dec
 the entry, and the sites it harms.
 
 Effects: down (a site is unreachable), broken (some of its files are), exposed (somebody can read or write what they must
-not), wrong (nothing is harmed today), untidy (with --exact only).`,
+not), wrong (nothing is harmed today), untidy (with --exact only).
+
+Where a panel's backups are made by the account's own user, what that user cannot read is silently missing from the next
+one: such accounts are named too. That is a warning and no finding: it is counted as wrong by --fail-on, and not without.`,
 		never: `It never changes anything, and never makes a request: states are predicted from the tree.`,
 		examples: `
 			# everything
@@ -167,17 +170,19 @@ func (a *app) included(ps *panel.Server, names []string) []string {
 
 // tally sums up reports as they come.
 type tally struct {
-	Accounts int     `json:"accounts"`
-	Entries  int     `json:"entries"`
-	Findings int     `json:"findings"`
-	Sites    int     `json:"sites"`
-	Down     int     `json:"down"`
-	Broken   int     `json:"broken"`
-	Exposed  int     `json:"exposed"`
-	Seconds  float64 `json:"seconds"`
-	effects  map[rightful.Effect]int
-	worst    int
-	bad      bool // the exit code says so
+	Accounts int `json:"accounts"`
+	Entries  int `json:"entries"`
+	Findings int `json:"findings"`
+	Sites    int `json:"sites"`
+	Down     int `json:"down"`
+	Broken   int `json:"broken"`
+	Exposed  int `json:"exposed"`
+	// Gaps counts the accounts whose next backup would be incomplete.
+	Gaps    int     `json:"incomplete_backups"`
+	Seconds float64 `json:"seconds"`
+	effects map[rightful.Effect]int
+	worst   int
+	bad     bool // the exit code says so
 }
 
 func newTally() *tally {
@@ -195,6 +200,9 @@ func (t *tally) add(r *check.Report) {
 		if e == rightful.EffectExposed {
 			t.Exposed++
 		}
+	}
+	if r.Gap != nil {
+		t.Gaps++
 	}
 	for _, v := range r.Now {
 		t.Sites++
@@ -259,7 +267,11 @@ func (a *app) check(ctx context.Context, args []string, f checkFlags, format, fa
 	t.Seconds = time.Since(start).Seconds()
 	t.bad = t.Findings > 0 || t.Down+t.Broken > 0
 	if failOn != "" {
-		t.bad = t.worst <= rightful.Effect(failOn).Rank()
+		worst := t.worst
+		if t.Gaps > 0 {
+			worst = min(worst, rightful.EffectWrong.Rank())
+		}
+		t.bad = worst <= rightful.Effect(failOn).Rank()
 	}
 	t.bad = t.bad || brokenFiles(c.ps.Issues)
 	return exitWith(shown.end(t))

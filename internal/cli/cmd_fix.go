@@ -429,9 +429,17 @@ func (a *app) ended(ctx context.Context, live bool, run *rightful.Run, err error
 		}
 		return 0, fail(exitCannot, fmt.Errorf("%w; nothing was changed", err))
 	}
+	code, err := a.reported(run, live, err)
+	if a.cfg.JSON {
+		a.out.emit("summary", runSummary{run.Changed, run.Skipped, run.Failed})
+	}
+	return code, err
+}
+
+// reported is ended without the summary, for a verb that has more to say.
+func (a *app) reported(run *rightful.Run, live bool, err error) (int, error) {
 	if a.cfg.JSON {
 		a.out.emit("run", run)
-		a.out.emit("summary", runSummary{run.Changed, run.Skipped, run.Failed})
 	} else {
 		a.printRun(run, live)
 	}

@@ -96,7 +96,7 @@ type logsSummary struct {
 }
 
 func (a *app) logs(ctx context.Context, args []string, f logsFlags) error {
-	c, err := a.openChecking(nil, checkFlags{})
+	c, err := a.openChecking(nil, checkFlags{truth: truthPolicy})
 	if err != nil {
 		return err
 	}

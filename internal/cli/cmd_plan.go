@@ -201,7 +201,7 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 }
 
 func (a *app) planApply(ctx context.Context, id, canary string, wait bool) error {
-	w, err := a.openWriting(nil, checkFlags{})
+	w, err := a.openWriting(nil, checkFlags{truth: truthPolicy})
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,8 @@ func newPolicyShow(a *app) *cobra.Command {
 		use:   "show [PATH]",
 		short: "print the rules, or those for one path",
 		does: `Print the rules for the control panels found on the server, in the order of the files: of two that match
-from the same directory the later one wins. With a PATH, print the rules that match it, the deciding one first.
+from the same directory the later one wins; and after each panel's rules its skeleton, the directories and links that
+every home has before anything is put into it. With a PATH, print the rules that match it, the deciding one first.
 
 A PATH that does not exist is taken for a file, or for a directory if it ends in a slash. A link in its last part
 is not followed.`,
@@ -87,11 +88,33 @@ func (a *app) showRules(s *tree.Server) error {
 			}
 			a.printRule(r)
 		}
+		a.printSkeleton(name, p.SkeletonTable())
 	}
 	if a.cfg.JSON {
 		a.out.emit("summary", policySummary{ps.Panels, n})
 	}
 	return nil
+}
+
+type skeletonJSON struct {
+	Panel string `json:"panel"`
+	policy.SkeletonInfo
+}
+
+func (a *app) printSkeleton(panelName string, lines []policy.SkeletonInfo) {
+	if len(lines) > 0 && !a.cfg.JSON {
+		a.out.printf("\nskeleton of %s  what a home has before anything is put into it\n", panelName)
+	}
+	for _, l := range lines {
+		switch {
+		case a.cfg.JSON:
+			a.out.emit("skeleton", skeletonJSON{panelName, l})
+		case l.Target != "":
+			a.out.printf("  link    %s → %s  (%s)\n", term.Quote(l.Path), term.Quote(l.Target), term.Quote(l.File))
+		default:
+			a.out.printf("  dir     %s  (%s)\n", term.Quote(l.Path), term.Quote(l.File))
+		}
+	}
 }
 
 type policySummary struct {

@@ -31,7 +31,7 @@ that was under way is verified, and the rest follows. Without a name it takes th
 var errNothingCutShort = errors.New("no run was cut short")
 
 func (a *app) resume(ctx context.Context, args []string) error {
-	w, err := a.openWriting(nil, checkFlags{})
+	w, err := a.openWriting(nil, checkFlags{truth: truthPolicy})
 	if err != nil {
 		return err
 	}

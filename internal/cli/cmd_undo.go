@@ -42,7 +42,7 @@ reason to stop.`,
 }
 
 func (a *app) undo(ctx context.Context, args []string) error {
-	w, err := a.openWriting(nil, checkFlags{})
+	w, err := a.openWriting(nil, checkFlags{truth: truthPolicy})
 	if err != nil {
 		return err
 	}

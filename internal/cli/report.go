@@ -59,6 +59,9 @@ func (j jsonReporter) add(r *check.Report) {
 	for i := range r.Findings {
 		j.a.out.emit("finding", r.Findings[i])
 	}
+	if r.Gap != nil {
+		j.a.out.emit("backup", r.Gap)
+	}
 	for i := range r.Notes {
 		j.a.out.emit("note", r.Notes[i])
 	}
@@ -136,12 +139,15 @@ func (n *nagiosReporter) end(t *tally) int {
 	case t.bad:
 		code, word = 1, "WARNING"
 	}
-	names := ""
+	names, gaps := "", ""
+	if t.Gaps > 0 {
+		gaps = fmt.Sprintf(", %d backups incomplete", t.Gaps)
+	}
 	if len(n.down) > 0 {
 		names = ": " + strings.ReplaceAll(quoteAll(n.down), "|", "/")
 	}
-	n.a.out.printf("RIGHTFUL %s - %d of %d sites down, %d broken, %d exposed, %d findings%s | down=%d;;1;0;%d broken=%d;1;;0;%d exposed=%d;1 findings=%d;1 entries=%d time=%.2fs\n",
-		word, t.Down, t.Sites, t.Broken, t.Exposed, t.Findings, names, t.Down, t.Sites, t.Broken, t.Sites, t.Exposed, t.Findings, t.Entries, t.Seconds)
+	n.a.out.printf("RIGHTFUL %s - %d of %d sites down, %d broken, %d exposed, %d findings%s%s | down=%d;;1;0;%d broken=%d;1;;0;%d exposed=%d;1 findings=%d;1 incomplete_backups=%d entries=%d time=%.2fs\n",
+		word, t.Down, t.Sites, t.Broken, t.Exposed, t.Findings, gaps, names, t.Down, t.Sites, t.Broken, t.Sites, t.Exposed, t.Findings, t.Gaps, t.Entries, t.Seconds)
 	return code
 }
 
@@ -200,6 +206,28 @@ func (x *textReporter) add(r *check.Report) {
 			x.lines = append(x.lines, fmt.Sprintf("        … and %d more %s in account %s", n, p, term.Quote(r.Account.Name)))
 		}
 	}
+	if r.Gap != nil {
+		x.lines = append(x.lines, gapLines(r.Gap)...)
+	}
+}
+
+// gapLines is what the next backup of an account would lack, for a person.
+func gapLines(g *check.Gap) []string {
+	var what []string
+	if n := g.Unreadable - g.Directories; n > 0 {
+		what = append(what, counted(n, "file", "files"))
+	}
+	if g.Directories > 0 {
+		what = append(what, counted(g.Directories, "directory", "directories")+" with all beneath")
+	}
+	lines := []string{fmt.Sprintf("backup  incomplete  account %s: its own user makes the next one and cannot read %s", term.Quote(g.Account), strings.Join(what, " and "))}
+	for _, s := range g.Samples {
+		lines = append(lines, "        "+term.Quote(s.Path))
+	}
+	if n := g.Unreadable - len(g.Samples); n > 0 {
+		lines = append(lines, fmt.Sprintf("        … and %d more", n))
+	}
+	return lines
 }
 
 func (x *textReporter) distrusted(f *rightful.Finding) {
@@ -257,8 +285,12 @@ func (x *textReporter) end(t *tally) int {
 	if len(parts) == 0 {
 		parts = []string{"nothing is wrong"}
 	}
-	a.out.printf("%s, %s in %.2f s: %d of %s down, %d broken; findings: %s\n",
-		accounts(t.Accounts), entries(t.Entries), t.Seconds, t.Down, counted(t.Sites, "site", "sites"), t.Broken, strings.Join(parts, ", "))
+	gaps := ""
+	if t.Gaps > 0 {
+		gaps = "; next backup incomplete: " + accounts(t.Gaps)
+	}
+	a.out.printf("%s, %s in %.2f s: %d of %s down, %d broken; findings: %s%s\n",
+		accounts(t.Accounts), entries(t.Entries), t.Seconds, t.Down, counted(t.Sites, "site", "sites"), t.Broken, strings.Join(parts, ", "), gaps)
 	if x.fixes > 0 {
 		a.note("hint: %s", a.again("fix", "--dry-run"))
 	}

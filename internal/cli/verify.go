@@ -52,7 +52,7 @@ const settleTick = 500 * time.Millisecond
 const retries = 2
 
 func (a *app) newVerifier(opts check.Options, plan *repair.Plan) *verifier {
-	opts.Plan = false
+	opts.Plan, opts.Truth = false, nil // how sites answer depends on no record
 	return &verifier{opts: opts, plan: plan, live: opts.Server.Live(), settle: time.Duration(a.cfg.Settle) * time.Second, sites: map[string]*siteBase{}}
 }
 

@@ -62,6 +62,9 @@ func (w *world) writeHome(m *image, a *account, i int) {
 		m.dir(root, 0o750)
 		own()
 		w.writeSite(m, a, s, root)
+		if w.mail && s == a.sites[0] {
+			a.writeStaff(m)
+		}
 	}
 }
 

@@ -66,6 +66,10 @@ func (w *world) writeCPanel(m *image, phpv string) {
 		m.file("/etc/"+name, 0o640, text)
 	}
 	w.writeCPanelApache(m)
+	if w.mail {
+		w.writeMailServer(m)
+		w.writeMailSpool(m)
+	}
 	m.system(cpanelPHP+"/php.ini", 0o644, "expose_php = Off\n")
 	m.system(cpanelPHP+"/php-fpm.conf", 0o644, fpmMain(cpanelPHP+"/php-fpm.d"))
 	for _, a := range w.accounts {
@@ -317,16 +321,22 @@ func (w *world) writeCPanelHome(m *image, a *account) {
 	m.file(h+"/.htpasswds/passwd", 0o644, "visitor:$apr1$example\n")
 	m.as(a.uid, mail)
 	m.dir(h+"/etc", 0o750)
+	own()
+	m.dir(h+"/mail", 0o751)
+	for _, d := range []string{"cur", "new", "tmp"} {
+		m.dir(h+"/mail/"+d, 0o751)
+	}
+	if w.mail {
+		w.writeMailHome(m, a)
+		return
+	}
+	m.as(a.uid, mail)
 	m.dir(h+"/etc/"+domain, 0o750)
 	id := fmt.Sprintf("%d:%d", a.uid, a.uid)
 	m.file(h+"/etc/"+domain+"/passwd", 0o640, "info:x:"+id+"::"+h+"/mail/"+domain+"/info:"+h+"\n")
 	m.file(h+"/etc/"+domain+"/shadow", 0o640, "info:$6$example:19700::::::\n")
 	m.file(h+"/etc/"+domain+"/quota", 0o640, "info:262144000\n")
 	own()
-	m.dir(h+"/mail", 0o751)
-	for _, d := range []string{"cur", "new", "tmp"} {
-		m.dir(h+"/mail/"+d, 0o751)
-	}
 	m.dir(h+"/mail/"+domain, 0o751)
 	writeMaildir(m, h+"/mail/"+domain+"/info", 0o751)
 }

@@ -45,7 +45,11 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 		return errors.New("start demo: no rightful binary given")
 	}
 	began := time.Now()
-	b, err := Start(ctx, Spec{Panel: o.Panel, Accounts: o.Accounts, Binary: o.Binary})
+	cpanel := o.Panel == "" || o.Panel == "cpanel"
+	b, err := Start(ctx, Spec{
+		Panel: o.Panel, Accounts: o.Accounts, Binary: o.Binary,
+		Mail: cpanel && len(mailRequirements()) == 0, // a machine without a mail server shows the rest
+	})
 	if err != nil {
 		return err
 	}
@@ -176,7 +180,10 @@ func (d *demo) story(ctx context.Context) error {
 	if err := d.expectListing(ctx, "after the second undo", repaired); err != nil {
 		return err
 	}
-	return d.guarded(ctx, repaired)
+	if err := d.guarded(ctx, repaired); err != nil {
+		return err
+	}
+	return d.rescued(ctx)
 }
 
 // unvisited shows what no log can tell: which sites are broken and were not visited, and why one of them is.
@@ -205,6 +212,61 @@ func (d *demo) guarded(ctx context.Context, healthy string) error {
 	d.say("There is nothing to repair:")
 	_, err := d.run(ctx, 0, "rightful", "check")
 	return err
+}
+
+// rescued is the other bad day: a customer deletes a whole home.
+func (d *demo) rescued(ctx context.Context) error {
+	d.chapter("The third act: a customer deletes a whole home")
+	d.say("Last night there were a snapshot, the vault, and a backup that no panel would take back: a plain tar.")
+	const backup = "/root/alice.tar.gz"
+	_, _, home := d.box.world.identity("alice")
+	for _, argv := range [][]string{
+		{"rightful", "snapshot", "take"}, {"rightful", "vault", "take"}, {"tar", "-C", "/", "-czf", backup, strings.TrimPrefix(home, "/")},
+		{"sh", "-c", "rm -rf ~alice/* ~alice/.[!.]*"},
+	} {
+		if _, err := d.run(ctx, 0, argv...); err != nil {
+			return err
+		}
+	}
+	down := d.table(ctx)
+	if len(down) == 0 {
+		return errors.New("every site answers, though a home is deleted")
+	}
+	if err := d.logins(ctx, false); err != nil {
+		return err
+	}
+	if _, err := d.run(ctx, 0, "rightful", "rescue", "alice", "--from", backup, "--yes"); err != nil {
+		return err
+	}
+	if err := d.expectAll(ctx, http.StatusOK); err != nil {
+		return err
+	}
+	if err := d.logins(ctx, true); err != nil {
+		return err
+	}
+	_, err := d.run(ctx, 0, "rightful", "rescue", "alice", "--finish", "--yes")
+	return err
+}
+
+// logins tries alice's mailboxes with the passwords that they always had.
+func (d *demo) logins(ctx context.Context, want bool) error {
+	for _, m := range d.box.Mailboxes() {
+		if m.Account != "alice" {
+			continue
+		}
+		err := d.box.LogIn(ctx, m.Address, m.Password)
+		switch {
+		case err != nil && !errors.Is(err, ErrLogin):
+			return err
+		case (err == nil) != want:
+			return fmt.Errorf("login to %s with its password: %v", m.Address, err)
+		case want:
+			d.say("IMAP: %s logs in with the password that it always had", m.Address)
+		default:
+			d.say("IMAP: %s cannot log in", m.Address)
+		}
+	}
+	return nil
 }
 
 func (d *demo) chapter(title string) { fmt.Fprintf(d.out, "\n== %s\n", title) }

@@ -12,6 +12,10 @@
 // accounts, uids, contents. Sites differ in how visitors reach them: over TLS too, on an address of their own, or
 // by a redirect to TLS.
 //
+// A cPanel-shaped box can have mail as well ([Spec].Mail): a real Dovecot that knows its users by the password files in
+// the homes, and a real Exim before it. Its homes then hold what is lost with a home, and [Box.Backup] makes the
+// backups that it would come back from.
+//
 // It promises to leave the machine alone: no file, port, user, mount or service of it changes. Everything lives in
 // memory that belongs to the namespaces, and these end with their first process, which ends when its standard input
 // does: at [Box.Close], or when the process that started the box dies of anything, SIGKILL included.
@@ -46,6 +50,9 @@ type Spec struct {
 	Panel string
 	// Accounts is how many customers live on it; 0 means 12.
 	Accounts int
+	// Mail gives a cPanel-shaped server Dovecot and Exim, mailboxes with passwords and messages ([Box.Mailboxes]),
+	// directories with passwords ([Box.Closed]), crontabs, and passwords of the accounts' own.
+	Mail bool
 	// Binary is a rightful binary on the machine, to become /usr/local/bin/rightful in the box. Empty means none.
 	Binary string
 	// Log receives what the box's own commands say on standard error. Nil discards it.
@@ -64,6 +71,7 @@ type Box struct {
 	cert  string         // key and certificate, PEM
 	trust *x509.CertPool // the certificate
 	phpv  string
+	first string // what stands before the command of Apache, by WorkersFirst
 	log   io.Writer
 
 	init  *exec.Cmd // the first process of the namespaces
@@ -110,6 +118,15 @@ func Requirements() (missing []string) {
 	return missing
 }
 
+// requirements is Requirements for this server.
+func (s Spec) requirements() []string {
+	missing := Requirements()
+	if s.Mail {
+		missing = append(missing, mailRequirements()...)
+	}
+	return missing
+}
+
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
 
 // ErrSpec says that a [Spec] asks for what there is not.
@@ -130,10 +147,13 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 	if spec.Accounts < 1 || spec.Accounts > maxAccounts {
 		return nil, fmt.Errorf("start box: %d accounts: %w: it takes 1 to %d", spec.Accounts, ErrSpec, maxAccounts)
 	}
+	if spec.Mail && spec.Panel != "cpanel" {
+		return nil, fmt.Errorf("start box: panel %q with mail: %w: only cpanel has mail", spec.Panel, ErrSpec)
+	}
 	if spec.Log == nil {
 		spec.Log = io.Discard
 	}
-	if missing := Requirements(); len(missing) > 0 {
+	if missing := spec.requirements(); len(missing) > 0 {
 		return nil, fmt.Errorf("start box: this machine lacks %s", strings.Join(missing, ", "))
 	}
 	phpv, err := phpVersion()
@@ -141,6 +161,9 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 		return nil, err
 	}
 	b := &Box{Panel: spec.Panel, world: newWorld(spec.Panel, spec.Accounts), phpv: phpv, log: spec.Log}
+	if spec.Mail {
+		b.world.withMail()
+	}
 	if b.cert, b.trust, err = b.world.makeCert(); err != nil {
 		return nil, fmt.Errorf("start box: %w", err)
 	}
@@ -164,6 +187,11 @@ func Start(ctx context.Context, spec Spec) (_ *Box, err error) {
 	}
 	if err := b.StartWeb(ctx); err != nil {
 		return nil, err
+	}
+	if spec.Mail {
+		if err := b.startMail(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return b, nil
 }
@@ -219,7 +247,7 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=0755,size=75% hostbox /tmp
 mkdir /tmp/upper /tmp/work /tmp/root
 for p in home home2 root srv var/www var/log var/mail var/tmp var/spool var/cpanel var/lib/rightful \
-	etc/webmin etc/virtual etc/postfix etc/apache2 etc/nginx etc/httpd etc/php etc/cpanel etc/rightful etc/psa etc/fstab etc/ld.so.preload \
+	etc/webmin etc/virtual etc/postfix etc/dovecot etc/exim4 var/lib/dovecot var/lib/exim4 etc/apache2 etc/nginx etc/httpd etc/php etc/cpanel etc/rightful etc/psa etc/fstab etc/ld.so.preload \
 	etc/userdatadomains etc/userdomains etc/trueuserdomains etc/domainusers etc/trueuserowners \
 	etc/passwd etc/passwd- etc/group etc/group- etc/shadow etc/shadow- etc/gshadow etc/gshadow- etc/subuid etc/subgid \
 	etc/nsswitch.conf etc/hosts etc/hostname etc/resolv.conf etc/sudoers.d etc/profile.d \

@@ -212,11 +212,17 @@ func remains(token, pidns string) (left []string) {
 func machine(t *testing.T) string {
 	t.Helper()
 	var s strings.Builder
-	for _, f := range []string{"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/hosts", "/etc/apache2/apache2.conf"} {
+	for _, f := range []string{
+		"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/hosts", "/etc/apache2/apache2.conf", "/etc/dovecot/dovecot.conf",
+	} {
 		b, _ := os.ReadFile(f)
 		fmt.Fprintf(&s, "%s %q\n", f, b)
 	}
-	for _, d := range []string{"/home", "/home2", "/srv", "/etc/apache2", "/etc/apache2/suexec", "/run/php", "/var/www", "/var/cpanel"} {
+	for _, d := range []string{
+		"/home", "/home2", "/srv", "/etc/apache2", "/etc/apache2/suexec", "/run/php", "/var/www", "/var/cpanel",
+		"/etc/dovecot", "/etc/exim4", "/run/dovecot", "/run/exim4", "/var/lib/dovecot", "/var/spool/exim4", "/var/spool/exim4/input",
+		"/var/spool/cron", "/etc/valiases", "/etc/proftpd",
+	} {
 		entries, _ := os.ReadDir(d)
 		for _, e := range entries {
 			fmt.Fprintf(&s, "%s/%s\n", d, e.Name())
@@ -230,11 +236,17 @@ func machine(t *testing.T) string {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
-	if missing := Requirements(); len(missing) > 0 {
+	for name, spec := range map[string]Spec{"web": {Accounts: 2}, "web and mail": {Accounts: 2, Mail: true}} {
+		t.Run(name, func(t *testing.T) { closeLeavesNothing(t, spec) })
+	}
+}
+
+func closeLeavesNothing(t *testing.T, spec Spec) {
+	if missing := spec.requirements(); len(missing) > 0 {
 		t.Skipf("needs %s", strings.Join(missing, ", "))
 	}
 	before := machine(t)
-	b, err := Start(t.Context(), Spec{Accounts: 2})
+	b, err := Start(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +403,7 @@ func TestTheWebServerItselfListsEverySite(t *testing.T) {
 }
 
 func TestABoxRefusesWhatItDoesNotKnow(t *testing.T) {
-	for _, spec := range []Spec{{Panel: "webmin"}, {Accounts: -1}, {Accounts: maxAccounts + 1}} {
+	for _, spec := range []Spec{{Panel: "webmin"}, {Panel: "plain", Mail: true}, {Accounts: -1}, {Accounts: maxAccounts + 1}} {
 		if b, err := Start(t.Context(), spec); err == nil {
 			b.Close()
 			t.Errorf("%+v: started", spec)

@@ -167,8 +167,8 @@ users:x:100:
 			"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 		group += "www-data:x:33:\nnogroup:x:65534:\n"
 	}
-	passwd += w.mailUsers()
-	group += w.panelGroups()
+	passwd += w.mailUsers() + w.mailPasswd()
+	group += w.panelGroups() + w.mailGroup()
 	members := ""
 	if w.form.webIn == "users" {
 		members = w.webUser
@@ -179,7 +179,11 @@ users:x:100:
 		id := strconv.Itoa(a.uid)
 		passwd += a.name + ":x:" + id + ":" + strconv.Itoa(a.gid) + "::" + a.home + ":/bin/bash\n"
 		group += a.name + ":x:" + id + ":" + members + "\n"
-		shadow += a.name + ":!:19700:0:99999:7:::\n"
+		password := "!"
+		if w.mail {
+			password = a.login()
+		}
+		shadow += a.name + ":" + password + ":19700:0:99999:7:::\n"
 		for _, s := range a.sites {
 			hosts += netip.AddrFrom4(w.dials(s.host)).String() + " " + strings.Join(s.domains(), " ") + "\n"
 		}

@@ -18,7 +18,7 @@ type TB interface {
 // what is missing.
 func StartFor(t TB, spec Spec) *Box {
 	t.Helper()
-	if missing := Requirements(); len(missing) > 0 {
+	if missing := spec.requirements(); len(missing) > 0 {
 		t.Skipf("needs %s", strings.Join(missing, ", "))
 	}
 	b, err := Start(t.Context(), spec)

@@ -195,8 +195,9 @@ chdir = /
 `, a.name, w.webGroup, a.socket(), a.gid)
 }
 
-// startWeb is the script that starts both servers. PHP-FPM is ready when it ends, Apache soon after.
-func (w *world) startWeb(phpv string) string {
+// startWeb is the script that starts both servers. PHP-FPM is ready when it ends, Apache soon after. first stands before
+// the command of a plain Apache.
+func (w *world) startWeb(phpv, first string) string {
 	if w.panel == "cpanel" {
 		return `mkdir -p /run/php /run/apache2
 php-fpm` + phpv + ` --php-ini ` + cpanelPHP + `/php.ini --fpm-config ` + cpanelPHP + `/php-fpm.conf >/dev/null
@@ -210,5 +211,5 @@ php-fpm` + phpv + ` --php-ini /etc/php/` + phpv + `/fpm/php.ini --fpm-config /et
 	}
 	return fpm + `set +u
 . /etc/apache2/envvars
-apache2 -k start`
+` + first + `apache2 -k start`
 }

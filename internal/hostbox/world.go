@@ -15,10 +15,12 @@ const firstUID = 20001
 // A world is what a box of some size holds, before any of it is written: who lives there, and which sites they have.
 type world struct {
 	panel    string
-	nginx    bool    // a plain server with nginx in Apache's place
-	form     shape   // of another panel
-	addr     [4]byte // where most sites are asked
-	public   [4]byte // an address besides those of the loopback
+	mail     bool                  // a mail server, and homes with what only homes have
+	clocks   map[string]*mailClock // of every domain with mailboxes
+	nginx    bool                  // a plain server with nginx in Apache's place
+	form     shape                 // of another panel
+	addr     [4]byte               // where most sites are asked
+	public   [4]byte               // an address besides those of the loopback
 	hosts    map[string]*site
 	web      rightful.Identity
 	webUser  string
@@ -101,6 +103,16 @@ func newWorld(panel string, n int) *world {
 		}
 	}
 	return w
+}
+
+// withMail gives the accounts mailboxes.
+func (w *world) withMail() {
+	w.mail, w.clocks = true, map[string]*mailClock{}
+	for _, a := range w.accounts {
+		for _, domain := range a.mailDomains() {
+			w.clocks[domain] = &mailClock{}
+		}
+	}
 }
 
 func newAccount(panel, name string, i int) *account {

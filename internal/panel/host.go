@@ -1,6 +1,7 @@
 package panel
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -39,7 +40,8 @@ func (s *Server) apacheHost(fs *tree.Server, a *Account, site *rightful.Site, as
 			return u.Home, ok
 		},
 	}
-	if c.Config, c.VHost = s.VHost(site); c.VHost != nil {
+	if ref, ok := s.vhosts[site.DocRoot]; ok {
+		c.Config, c.VHost = ref.c, ref.v
 		return web.NewApacheHost(c)
 	}
 	c.Config, c.VHost = usualHost(site)
@@ -49,27 +51,28 @@ func (s *Server) apacheHost(fs *tree.Server, a *Account, site *rightful.Site, as
 	return web.NewApacheHost(c)
 }
 
-// VHost finds the virtual host of Apache that serves a site. Of several for one document root it is the one that speaks
-// TLS: the others often only lead there. It is nil where there is none.
-func (s *Server) VHost(site *rightful.Site) (*web.ApacheConfig, *web.VHost) {
-	var conf *web.ApacheConfig
-	var found *web.VHost
+// An apacheRef is a virtual host of Apache, or its main server, with the configuration that it is of.
+type apacheRef struct {
+	c *web.ApacheConfig
+	v *web.VHost
+}
+
+// indexVHosts finds out which virtual host serves each document root. Of several it is the one that speaks TLS: the others
+// often only lead there. The main server is meant where no virtual host is.
+func (s *Server) indexVHosts() {
+	s.vhosts = map[string]apacheRef{}
 	for _, c := range s.Apache {
 		for i := range c.VHosts {
 			v := &c.VHosts[i]
-			root := v.DocRoot
-			if root == "" {
-				root = c.Default.DocRoot
-			}
-			if root == site.DocRoot && (found == nil || v.SSL && !found.SSL) {
-				conf, found = c, v
+			root := cmp.Or(v.DocRoot, c.Default.DocRoot)
+			if found, ok := s.vhosts[root]; !ok || v.SSL && !found.v.SSL {
+				s.vhosts[root] = apacheRef{c, v}
 			}
 		}
-		if found == nil && c.Default.DocRoot == site.DocRoot {
-			conf, found = c, &c.Default
+		if _, ok := s.vhosts[c.Default.DocRoot]; !ok {
+			s.vhosts[c.Default.DocRoot] = apacheRef{c, &c.Default}
 		}
 	}
-	return conf, found
 }
 
 // A Chosen is the virtual host that answers for a name on a port, and whose site that is.

@@ -57,6 +57,7 @@ type Server struct {
 	pools     web.PoolIndex
 	served    map[string]nginxRef   // by nginx, by document root
 	fronts    map[string]nginxFront // sites of Apache before which nginx stands and serves files, by document root
+	vhosts    map[string]apacheRef  // of Apache, by document root
 	Issues    []Issue
 }
 
@@ -187,6 +188,7 @@ func Read(s *tree.Server, o Options) (*Server, error) {
 		claims = readPlain(r)
 	}
 	r.settle(claims)
+	r.out.indexVHosts()
 	slices.SortStableFunc(r.out.Issues, func(a, b Issue) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Account, b.Account),
 			cmp.Compare(a.Problem, b.Problem), cmp.Compare(a.Msg, b.Msg))

@@ -120,17 +120,7 @@ func (p *Policy) Bind(b Binding) (*Bound, error) {
 
 // lays reports whether a directory below the home is one of the panel's layout.
 func (p *Policy) lays(parts []string) bool {
-	return slices.ContainsFunc(p.layout, func(pt pattern) bool {
-		if len(pt.comps) != len(parts) {
-			return false
-		}
-		for i := range parts {
-			if !pt.comps[i].match(parts[i]) {
-				return false
-			}
-		}
-		return true
-	})
+	return slices.ContainsFunc(p.layout, func(pt pattern) bool { return len(pt.comps) == len(parts) && pt.begins(parts) })
 }
 
 // bind resolves a rule for an account, in the nested home of that index or in none (-1). It is nil where it does not apply.

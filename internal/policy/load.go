@@ -20,13 +20,15 @@ const maxFile = 1 << 20
 // The form of a rule file.
 type (
 	fileTOML struct {
-		Version int        `toml:"version"`
-		Panel   string     `toml:"panel"`
-		Base    string     `toml:"base"`
-		Maildir string     `toml:"maildir"`
-		Layout  []string   `toml:"layout"`
-		Rule    []ruleTOML `toml:"rule"`
-		Vault   vaultTOML  `toml:"vault"`
+		Version  int          `toml:"version"`
+		Panel    string       `toml:"panel"`
+		Base     string       `toml:"base"`
+		Maildir  string       `toml:"maildir"`
+		Layout   []string     `toml:"layout"`
+		Rule     []ruleTOML   `toml:"rule"`
+		Vault    vaultTOML    `toml:"vault"`
+		Skeleton skeletonTOML `toml:"skeleton"`
+		Backup   backupTOML   `toml:"backup"`
 	}
 	ruleTOML struct {
 		Name   string    `toml:"name"`
@@ -182,43 +184,22 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 	}
 	layout := p.layout
 	for _, s := range f.Layout {
-		pt, err := parsePattern(s)
-		if err == nil && (pt.anchor != anchorHome || len(pt.comps) == 0 || slices.ContainsFunc(pt.comps, func(c comp) bool { return c.deep })) {
-			err = errors.New("is not a path below the home, component by component")
-		}
+		pt, err := parseFixed(s)
 		if err != nil {
 			return fail(keyLine(text, "layout"), "layout %q: %v", s, err)
 		}
 		layout = append(layout, pt)
 	}
-	lines := ruleLines(text)
-	rules := make([]*rule, 0, len(f.Rule))
-	for i := range f.Rule {
-		line := 1
-		if i < len(lines) {
-			line = lines[i]
-		}
-		name := f.Rule[i].Name
-		if name == "" {
-			return fail(line, "a rule has no name")
-		}
-		r, err := compile(&f.Rule[i], maildir != "")
-		if err == nil && slices.ContainsFunc(rules, func(o *rule) bool { return o.name == name }) {
-			err = errors.New("the name is used twice in this file")
-		}
-		if err != nil {
-			return fmt.Errorf("load policy %q: line %d: %w", file+":"+name, line, err)
-		}
-		r.file, r.line = file, line
-		rules = append(rules, r)
+	rules, err := compileRules(file, text, f.Rule, maildir != "")
+	if err != nil {
+		return err
 	}
-	for i, r := range rules {
-		for _, later := range rules[i+1:] {
-			if r.shadowedBy(later) {
-				return fmt.Errorf("load policy %q: line %d: never decides: %q has the same path and comes later",
-					r, r.line, later.name)
-			}
-		}
+	if err := f.Skeleton.check(); err != nil {
+		return fail(keyLine(text, "skeleton"), "skeleton: %w", err)
+	}
+	backup, err := f.Backup.compile()
+	if err != nil {
+		return fail(keyLine(text, "backup"), "backup: %w", err)
 	}
 	if f.Panel != "*" && f.Panel != panel {
 		return nil
@@ -228,6 +209,10 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 	if err := p.vault.add(file, &f.Vault, maildir); err != nil {
 		return fail(keyLine(text, "vault"), "vault: %w", err)
 	}
+	if err := p.addSkeleton(file, &f.Skeleton); err != nil {
+		return fail(keyLine(text, "skeleton"), "skeleton: %w", err)
+	}
+	p.addBackup(&f.Backup, backup)
 	comps := 0
 	for _, r := range p.rules {
 		for i := range r.patterns {
@@ -238,6 +223,40 @@ func (p *Policy) addFor(panel, file string, text []byte) error {
 		return fmt.Errorf("load policy %q: more than %d components in all paths", file, maxPositions)
 	}
 	return nil
+}
+
+// compileRules compiles the rules of one file.
+func compileRules(file string, text []byte, t []ruleTOML, maildir bool) ([]*rule, error) {
+	lines := ruleLines(text)
+	rules := make([]*rule, 0, len(t))
+	for i := range t {
+		line := 1
+		if i < len(lines) {
+			line = lines[i]
+		}
+		name := t[i].Name
+		if name == "" {
+			return nil, fmt.Errorf("load policy %q: a rule has no name", file+":"+strconv.Itoa(line))
+		}
+		r, err := compile(&t[i], maildir)
+		if err == nil && slices.ContainsFunc(rules, func(o *rule) bool { return o.name == name }) {
+			err = errors.New("the name is used twice in this file")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("load policy %q: line %d: %w", file+":"+name, line, err)
+		}
+		r.file, r.line = file, line
+		rules = append(rules, r)
+	}
+	for i, r := range rules {
+		for _, later := range rules[i+1:] {
+			if r.shadowedBy(later) {
+				return nil, fmt.Errorf("load policy %q: line %d: never decides: %q has the same path and comes later",
+					r, r.line, later.name)
+			}
+		}
+	}
+	return rules, nil
 }
 
 // causeOf gives the cause that the parser keeps apart from its message.

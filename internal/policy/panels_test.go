@@ -108,7 +108,7 @@ func TestDirectAdminAgreesWithItsOwnSetPermissions(t *testing.T) {
 			"d alice:mail 0770 Maildir", "f alice:mail 0660 Maildir/cur/1", "d alice:mail 0770 .trash", "d alice:mail 0771 .spamassassin",
 			"f alice:mail 0660 .spamassassin/user_prefs", "d alice:alice 0755 domains/a.example/public_html/img",
 			"f alice:alice 0755 domains/a.example/public_html/x.cgi", "f alice:alice 0600 domains/a.example/public_html/config.php",
-			"f alice:alice 0640 imap/a.example/info/dovecot.index.log",
+			"f alice:alice 0640 imap/a.example/info/dovecot.index.log", "f alice:mail 0444 imap/a.example/info/Maildir/dovecot-uidvalidity.5f",
 		},
 		accidents: [][2]string{
 			{"d root:root 0711 .", "alice:alice 0711"},
@@ -148,7 +148,7 @@ func TestHestiaIsRightAsAddedAndAsRebuilt(t *testing.T) {
 			"d alice:alice 0751 web/a.example/private", "d alice:alice 0751 web/a.example/document_errors", "d alice:alice 0551 web/a.example/stats",
 			"d alice:alice 0551 web/a.example/logs", "l root:root 0777 web/a.example/logs/a.example.log", "d alice:alice 0700 tmp",
 			"d alice:alice 0751 mail", "d root:root 0751 mail", "d alice:mail 0770 mail/a.example", "d alice:mail 0700 mail/a.example/info",
-			"d alice:mail 0700 mail/a.example/info/cur", "f alice:mail 0600 mail/a.example/info/cur/1", "d alice:alice 0755 web/a.example/public_html/img",
+			"d alice:mail 0700 mail/a.example/info/cur", "f alice:mail 0600 mail/a.example/info/cur/1", "f alice:mail 0444 mail/a.example/info/dovecot-uidvalidity.5f", "d alice:alice 0755 web/a.example/public_html/img",
 			"f alice:alice 0644 web/a.example/public_html/a.css", "f alice:alice 0600 web/a.example/public_html/wp-config.php",
 			"d alice:www-data 0755 web/b.example/public_html", "d alice:alice 0755 web/b.example/public_html/app",
 		},

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -113,6 +114,28 @@ func parsePattern(s string) (pattern, error) {
 		p.comps = append(p.comps, c)
 	}
 	return p, nil
+}
+
+// parseFixed reads a path below the home that is as deep as it says.
+func parseFixed(s string) (pattern, error) {
+	pt, err := parsePattern(s)
+	if err == nil && (pt.anchor != anchorHome || len(pt.comps) == 0 || slices.ContainsFunc(pt.comps, func(c comp) bool { return c.deep })) {
+		err = errors.New("is not a path below the home, component by component")
+	}
+	return pt, err
+}
+
+// begins reports whether a path, cut into components, is what the fixed pattern says or lies beneath that.
+func (p *pattern) begins(parts []string) bool {
+	if len(p.comps) > len(parts) {
+		return false
+	}
+	for i := range p.comps {
+		if !p.comps[i].match(parts[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func splitComps(s string) []string { return strings.Split(s, "/") }

@@ -36,6 +36,12 @@
 // it; else the judgement says why it is stuck. Named users and groups in an ACL are the operator's own decision, even
 // with write permission, unless the alternative's acl forbids them. Links have no mode: only owner and group count.
 //
+// # What should not be lost
+//
+// Rules speak of what is there. Tables besides speak of what should be kept: [vault] lists the small files that are worth
+// keeping outside the home, [skeleton] the directories and links that a home has before anything is put into it, and
+// [backup] says how the panel's own backups are made. Files after the first add to them.
+//
 // It refuses to guess: unknown keys, facts, placeholders and kinds, and rules that can never match, are load errors
 // that name file and rule.
 package policy
@@ -97,9 +103,11 @@ type Policy struct {
 	Panel   string
 	maildir string // relative to the home, "" where the panel has none
 	// layout are the panel's own directories on the way to a document root, which no {docroot-parent} is.
-	layout []pattern
-	rules  []*rule
-	vault  Vault
+	layout   []pattern
+	rules    []*rule
+	vault    Vault
+	skeleton []SkeletonInfo
+	backup   Backup
 
 	mu       sync.Mutex
 	automata map[string]*automaton // by the set of rules that apply

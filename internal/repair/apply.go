@@ -43,6 +43,8 @@ type target struct {
 	byHandle bool
 	// resuming: the entry may be found in any state between from and to.
 	resuming bool
+	// back: an exchange is to be taken back.
+	back bool
 	// content guards a privilege that to holds.
 	content *rightful.Content
 	// later are the changes of the same entry that may have been made after this one before the crash.
@@ -130,6 +132,9 @@ func (a *applier) pin(t *target) (*tree.Node, result) {
 
 // change makes one change, on the pinned entry, if that still looks as it must.
 func (a *applier) change(ctx context.Context, t *target) result {
+	if t.Exchange != nil {
+		return a.exchange(t)
+	}
 	n, res := a.pin(t)
 	if n == nil {
 		return res

@@ -20,12 +20,20 @@ func encodeChange(e *state.Packer, c *rightful.Change, intern func(string) uint6
 	e.Uint(uint64(c.Links))
 	e.Meta(c.Before)
 	e.Meta(c.After)
-	if c.Content == nil {
+	switch {
+	case c.Exchange != nil:
+		e.Byte(2)
+		e.Text(c.Exchange.With)
+		e.Text(string(c.Exchange.ID.FS))
+		e.Bytes(c.Exchange.ID.Handle)
+		e.Uint(c.Exchange.ID.Ino)
+		e.Int(c.Exchange.ID.Birth)
+	case c.Content != nil:
+		e.Byte(1)
+		e.Content(c.Content)
+	default:
 		e.Byte(0)
-		return
 	}
-	e.Byte(1)
-	e.Content(c.Content)
 }
 
 func decodeChange(b []byte, strings []string) (*rightful.Change, error) {
@@ -54,6 +62,9 @@ func decodeChange(b []byte, strings []string) (*rightful.Change, error) {
 	case 0:
 	case 1:
 		c.Content = d.Content()
+	case 2:
+		c.Exchange = &rightful.Exchange{With: d.Text()}
+		c.Exchange.ID = rightful.EntryID{FS: rightful.FSID(d.Text()), Handle: d.Bytes(), Ino: d.Uint(), Birth: d.Int()}
 	default:
 		d.Fail()
 	}

@@ -9,6 +9,7 @@
 //   - No change is made that is not in a plan on disk, nor before the batch that it belongs to is announced on disk.
 //   - Compare and set: an entry is pinned, identified and compared with the state the plan expects before it is touched,
 //     and read back after it. What looks different is skipped and reported.
+//   - Two directories change places in one step, if each is the one that the plan names (see exchange.go).
 //   - At no moment has anyone more rights than both the state before and the state after give (see steps).
 //   - A failed write or sync of our own files stops the run at once. A sync is never repeated.
 //   - After a crash at any moment, Resume finishes the run and PlanUndo takes it back.
@@ -36,7 +37,8 @@
 //
 //	C  base, file system, problem, effect, rule (numbers of strings), kind of entry (byte), path below the base,
 //	   handle, inode, birth time (varint, ns), links, state before, state after,
-//	   0 or 1, and after 1: size and SHA-256 of the content
+//	   0, or 1 with size and SHA-256 of the content, or 2 with path, file system, handle, inode and birth time of the
+//	   directory that the entry changes places with
 //	a state is uid, gid, mode, access ACL, default ACL (kernel form, empty for none), security.capability
 //
 // An outcome is H (JSON: run, plan and its SHA-256), L (JSON: what verification knew before the run), and then, as it

@@ -560,7 +560,7 @@ func (r *runner) takeBack(ctx context.Context, a int) error {
 		case deviates:
 			from = obs
 		}
-		t := target{Change: c, from: from, to: c.Before, content: c.Content, byHandle: true, resuming: true}
+		t := target{Change: c, from: from, to: c.Before, content: c.Content, byHandle: true, resuming: true, back: true}
 		for _, o := range begun[key(c.ID)] {
 			if o.seq < seq {
 				t.later = append(t.later, way{o.c.After, o.c.Before})
@@ -585,8 +585,15 @@ type batch struct {
 }
 
 func (b *batch) add(seq int, t target) error {
+	// What lies at a path is not the same before and after an exchange, so that every result before one is known when it
+	// begins, and its own when it goes on.
+	if t.Exchange != nil {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
 	b.seqs, b.ts = append(b.seqs, seq), append(b.ts, t)
-	if len(b.seqs) < batchSize {
+	if len(b.seqs) < batchSize && t.Exchange == nil {
 		return nil
 	}
 	return b.flush()

@@ -43,7 +43,7 @@ func (s *State) PlanUndo(ctx context.Context, id string, o Options, h PlanHeader
 	err = inOrder(len(p.Accounts), jobs(o), func(i int) (*undoer, error) {
 		u := &undoer{
 			p: p, i: i, prior: prior, cut: cut, settled: settled, ap: newApplier(o.Server, o.SystemUID, nil),
-			repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
+			came: map[string]bool{}, repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
 		}
 		defer u.ap.close()
 		return u, u.account(ctx)
@@ -158,7 +158,9 @@ type undoer struct {
 	repeats map[uint64]bool          // their inodes
 	planned map[string]rightful.Meta // what the plan so far makes of them
 	foreign map[string]bool          // somebody changed them after the last of the changes
-	waiting []waiting                // not as a later change would have left them, but perhaps as an earlier one did
+	// came are the places below which the run changed a tree before it came in by an exchange.
+	came    map[string]bool
+	waiting []waiting // not as a later change would have left them, but perhaps as an earlier one did
 }
 
 type waiting struct {
@@ -170,6 +172,10 @@ func (u *undoer) account(ctx context.Context) error {
 	met := map[uint64]bool{}
 	err := u.p.Each(u.i, func(seq int, c *rightful.Change) error {
 		if u.prior.touched(seq) {
+			if c.Exchange != nil {
+				u.came[c.Exchange.With] = true
+				return nil
+			}
 			if met[c.ID.Ino] {
 				u.repeats[c.ID.Ino] = true
 			}
@@ -184,7 +190,7 @@ func (u *undoer) account(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !u.prior.touched(seq) || len(u.settled) > 0 && u.settled[key(c.ID)] {
+		if !u.prior.touched(seq) || u.came[c.Base] || len(u.settled) > 0 && u.settled[key(c.ID)] {
 			return nil
 		}
 		return u.change(ctx, seq, c)
@@ -242,6 +248,9 @@ func (u *undoer) change(ctx context.Context, seq int, c *rightful.Change) error 
 	left := func(reason string) error {
 		u.out = append(u.out, skip(reason))
 		return nil
+	}
+	if c.Exchange != nil {
+		return u.exchange(c, left)
 	}
 	back := *c
 	back.Problem, back.Rule = "", ""

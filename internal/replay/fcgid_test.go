@@ -14,6 +14,7 @@ func TestPHPUnderModFcgidIsPredictedByItsWrapper(t *testing.T) {
 	t.Parallel()
 	s := start(t, "plain", 12)
 	s.keep()
+	s.workersFirst()
 	for _, c := range []struct{ name, script, culprit string }{
 		{"all is well", ":", ""},
 		{"everything is open", "chmod -R 777 /home/kim", "/home/kim/fcgi-bin"},

@@ -134,6 +134,9 @@ pm.max_children = 1' >"$(echo /etc/php/*/fpm/pool.d)/idle.conf"
 	if out, err := unpack.CombinedOutput(); err != nil {
 		t.Fatalf("fill the lab: %v: %s", err, out)
 	}
+	if strings.Contains(u.conf, "mod_fcgid") {
+		l.workersFirst()
+	}
 	if err := l.StartWeb(ctx); err != nil {
 		t.Fatal(err)
 	}

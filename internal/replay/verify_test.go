@@ -28,6 +28,14 @@ func (s *server) reload() {
 	}
 }
 
+// workersFirst has mod_fcgid, from the next start on, answer soon for a wrapper that ends at once, and always by 500.
+func (s *server) workersFirst() {
+	s.t.Helper()
+	if err := s.WorkersFirst(s.t.Context()); err != nil {
+		s.t.Log("mod_fcgid may take long, or answer 503 for 500: ", err)
+	}
+}
+
 // takenBack demands that fix gave everything back, said so, and left nothing to undo.
 func (s *server) takenBack(fix *answer, broken string) rightful.Run {
 	s.t.Helper()

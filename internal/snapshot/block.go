@@ -243,12 +243,14 @@ type block struct {
 	index  int // which block of the account it is
 	number int // of its first entry in the account
 	dirs   []dirRun
+	paths  []byte   // of dirs, one behind the other
 	names  []byte   // written out, one behind the other
 	ends   []uint32 // where each ends
 	states []stateOf
 	ids    []uint32
 
-	ino      []uint64
+	ino      []uint64 // nil as long as the second half is not unpacked
+	inos     []uint64 // its memory
 	birth    []int64
 	ctime    []int64
 	size     []int64
@@ -269,50 +271,58 @@ type stateOf struct {
 	meta    rightful.Meta
 }
 
-// unpackWhat reads the first half. It trusts nothing: what does not hold together is ErrDamaged.
-func unpackWhat(raw []byte) (*block, error) {
+// unpackWhat reads the first half. It trusts nothing: what does not hold together, or is not in the order that finding
+// relies upon, is ErrDamaged. The block may be one that was read before and is done with: its memory is used again.
+func (b *block) unpackWhat(raw []byte) error {
 	d := state.Unpacker{B: raw}
-	b := &block{n: int(min(d.Uint(), maxBlock+1))}
+	b.n, b.ino = int(min(d.Uint(), maxBlock+1)), nil
 	ndirs := int(min(d.Uint(), maxBlock+1))
 	if d.Err != nil || b.n == 0 || b.n > maxBlock || ndirs == 0 || ndirs > b.n {
-		return nil, ErrDamaged
+		return ErrDamaged
 	}
-	b.dirs = make([]dirRun, 0, ndirs)
+	b.dirs, b.paths = slices.Grow(b.dirs[:0], ndirs), b.paths[:0]
 	var last []byte
-	at, paths := 0, 0
+	at := 0
 	for range ndirs {
 		shared := d.Uint()
 		rest := d.Take()
 		count := d.Uint()
 		if d.Err != nil || shared > uint64(len(last)) || len(rest) > maxDir || count == 0 || count > uint64(b.n-at) {
-			return nil, ErrDamaged
+			return ErrDamaged
 		}
-		path := append(last[:shared:shared], rest...)
-		if paths += len(path); len(path) > maxDir || paths > 2*maxPaths {
-			return nil, ErrDamaged
+		from := len(b.paths)
+		b.paths = append(append(b.paths, last[:shared]...), rest...)
+		path := b.paths[from:]
+		if len(path) > maxDir || len(b.paths) > 2*maxPaths || len(b.dirs) > 0 && tree.ComparePaths(last, path) >= 0 {
+			return ErrDamaged
 		}
 		b.dirs = append(b.dirs, dirRun{path, at, at + int(count)})
 		at, last = at+int(count), path
 	}
 	if at != b.n || len(d.B) < 2*b.n {
-		return nil, ErrDamaged
+		return ErrDamaged
 	}
 	shared, lens := d.B[:b.n], d.B[b.n:2*b.n]
 	d.B = d.B[2*b.n:]
-	b.ends = make([]uint32, b.n)
-	b.names = make([]byte, 0, len(d.B)+4*b.n)
+	b.ends, b.ids = sized(b.ends, b.n), sized(b.ids, b.n)
+	total := 0
+	for i := range b.n {
+		total += int(shared[i]) + int(lens[i])
+	}
+	b.names = slices.Grow(b.names[:0], total)
 	run := 0
 	var name []byte
 	for i := range b.n {
 		for i >= b.dirs[run].to {
 			run++
 		}
-		if i == b.dirs[run].from {
+		k, n := int(shared[i]), int(lens[i])
+		first := i == b.dirs[run].from
+		if first {
 			name = nil
 		}
-		k, n := int(shared[i]), int(lens[i])
-		if k > len(name) || n > len(d.B) || k+n > maxName {
-			return nil, ErrDamaged
+		if k > len(name) || n > len(d.B) || k+n > maxName || !first && string(d.B[:n]) <= string(name[k:]) {
+			return ErrDamaged
 		}
 		from := len(b.names)
 		b.names = append(append(b.names, name[:k]...), d.B[:n]...)
@@ -320,18 +330,18 @@ func unpackWhat(raw []byte) (*block, error) {
 		name = b.names[from:]
 		b.ends[i] = uint32(len(b.names))
 	}
-	if err := b.unpackStates(&d); err != nil {
-		return nil, err
-	}
-	return b, nil
+	return b.unpackStates(&d)
 }
+
+// sized gives n values to be overwritten, in the memory of others where there is enough.
+func sized[T any](old []T, n int) []T { return slices.Grow(old[:0], n)[:n] }
 
 func (b *block) unpackStates(d *state.Unpacker) error {
 	n := d.Uint()
 	if n == 0 || n > uint64(b.n) {
 		return ErrDamaged
 	}
-	b.states = make([]stateOf, n)
+	b.states = sized(b.states, int(n))
 	for i := range b.states {
 		s := &b.states[i]
 		s.kind, s.unknown = rightful.Kind(d.Byte()), Fields(d.Byte())
@@ -340,7 +350,6 @@ func (b *block) unpackStates(d *state.Unpacker) error {
 			return ErrDamaged
 		}
 	}
-	b.ids = make([]uint32, b.n)
 	for i := range b.ids {
 		id := d.Uint()
 		if d.Err != nil || id >= n {
@@ -361,25 +370,29 @@ func (b *block) unpackWhich(raw []byte) error {
 	if by > byAge {
 		return ErrDamaged
 	}
-	b.ino = make([]uint64, b.n)
+	b.ino = sized(b.inos, b.n)
+	b.inos = b.ino
 	var ino uint64
 	for i := range b.ino {
 		ino += uint64(d.Int())
 		b.ino[i] = ino
 	}
-	for _, col := range []*[]int64{&b.birth, &b.ctime} {
-		*col = make([]int64, b.n)
-		var t int64
-		for i := range *col {
-			if col == &b.ctime && by == byAge {
-				t = b.birth[i]
-			}
-			t += d.Int()
-			(*col)[i] = t
-		}
+	b.birth, b.ctime, b.size = sized(b.birth, b.n), sized(b.ctime, b.n), sized(b.size, b.n)
+	var last int64
+	for i := range b.birth {
+		last += d.Int()
+		b.birth[i] = last
 	}
-	b.size = make([]int64, b.n)
+	last = 0
+	for i := range b.ctime {
+		if by == byAge {
+			last = b.birth[i]
+		}
+		last += d.Int()
+		b.ctime[i] = last
+	}
 	for i := range b.size {
+		b.size[i] = 0
 		if b.states[b.ids[i]].kind != rightful.KindDir {
 			b.size[i] = int64(d.Uint())
 		}
@@ -419,29 +432,41 @@ func (b *block) name(i int) []byte {
 	return b.names[from:b.ends[i]]
 }
 
-// fill writes entry i into e, as far as the block is unpacked. What it points at belongs to the block. dir is the path of
-// its directory.
-func (b *block) fill(i int, dir []byte, fs rightful.FSID, e *Entry) {
+// fill writes entry i into e; both halves of the block are unpacked. What it points at belongs to the block. rel is its
+// path.
+func (b *block) fill(i int, rel string, fs rightful.FSID, e *Entry) {
+	b.fillState(i, fs, e)
+	b.fillInode(i, rel, e)
+}
+
+// fillState writes what many entries share into e. It sets one field after the other: a literal would be made aside and
+// copied, which takes longer.
+func (b *block) fillState(i int, fs rightful.FSID, e *Entry) {
 	s := &b.states[b.ids[i]]
-	*e = Entry{Kind: s.kind, Unknown: s.unknown, Meta: s.meta, Number: b.number + i}
-	name := b.name(i)
-	if len(dir) == 0 {
-		e.Rel = string(name)
-	} else {
-		rel := make([]byte, 0, len(dir)+1+len(name))
-		e.Rel = string(append(append(append(rel, dir...), '/'), name...))
-	}
-	if b.ino == nil {
-		return
-	}
-	e.ID = rightful.EntryID{FS: fs, Handle: b.handles[i], Ino: b.ino[i], Birth: b.birth[i]}
-	e.Ctime, e.Size, e.Content = b.ctime[i], b.size[i], b.contents[i]
-	if s.kind != rightful.KindDir {
+	e.Kind, e.Unknown, e.Meta, e.ID.FS = s.kind, s.unknown, s.meta, fs
+}
+
+// fillInode writes the rest, into an e that has the state of entry i.
+func (b *block) fillInode(i int, rel string, e *Entry) {
+	e.Rel, e.Number = rel, b.number+i
+	e.ID.Handle, e.ID.Ino, e.ID.Birth = b.handles[i], b.ino[i], b.birth[i]
+	e.Ctime, e.Size, e.Content, e.Links = b.ctime[i], b.size[i], b.contents[i], 0
+	if e.Kind != rightful.KindDir {
 		e.Links = 1
 		if n, ok := b.links[i]; ok {
 			e.Links = n
 		}
 	}
+}
+
+// rel puts together the path of entry i, which lies in dir.
+func (b *block) rel(i int, dir []byte) string {
+	name := b.name(i)
+	if len(dir) == 0 {
+		return string(name)
+	}
+	var room [256]byte // most paths fit, and are then copied once
+	return string(append(append(append(room[:0], dir...), '/'), name...))
 }
 
 // find gives the first entry that is not before a path, and whether it is that path. It may be b.n.
@@ -456,22 +481,6 @@ func (b *block) find(dir, name []byte) (int, bool) {
 	}
 	i := r.from + sort.Search(r.to-r.from, func(i int) bool { return string(b.name(r.from+i)) >= string(name) })
 	return i, i < r.to && string(b.name(i)) == string(name)
-}
-
-// check makes sure that the block is in order, which finding relies upon.
-func (b *block) check() error {
-	for k := range b.dirs {
-		r := &b.dirs[k]
-		if k > 0 && tree.ComparePaths(b.dirs[k-1].path, r.path) >= 0 {
-			return ErrDamaged
-		}
-		for i := r.from + 1; i < r.to; i++ {
-			if string(b.name(i-1)) >= string(b.name(i)) {
-				return ErrDamaged
-			}
-		}
-	}
-	return nil
 }
 
 // isPrivileged reports whether content guards what an entry may do: see rightful.Content.

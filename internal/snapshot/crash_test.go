@@ -43,12 +43,16 @@ func TestMain(m *testing.M) {
 
 func (c crash) run() error {
 	n := 0
-	s := &Store{dir: &state.Dir{Path: c.Dir, Root: "/", Server: "test"}, stepped: func() {
+	s, err := newStore(&state.Dir{Path: c.Dir, Root: "/", Server: "test"})
+	if err != nil {
+		return err
+	}
+	s.stepped = func() {
 		if n++; n == c.After {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // it does not come back
 		}
-	}}
+	}
 	if len(c.Prune) > 0 {
 		_, err := s.Remove(c.Prune)
 		return err

@@ -129,13 +129,76 @@ func TestASnapshotOfANewerVersionIsRefusedByName(t *testing.T) {
 func TestASnapshotOfAnotherServerIsRefused(t *testing.T) {
 	s := scratch(t)
 	sn := record(t, s, someEntries(rand.New(rand.NewPCG(6, 6)), 10))
-	other := &Store{dir: &state.Dir{Path: s.dir.Path, Root: "/", Server: "other"}}
+	other, err := newStore(&state.Dir{Path: s.dir.Path, Root: "/", Server: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := other.Get(sn.ID); !errors.Is(err, ErrForeign) {
 		t.Errorf("get: %v", err)
 	}
 	if all, err := other.List(); len(all) > 0 || !errors.Is(err, ErrForeign) {
 		t.Errorf("list: %v, %v", all, err)
 	}
+}
+
+// A record that copies what did not change from the one before is the one that would have been packed, and takes over no damage.
+func TestFramesAreCopiedOnlyWhole(t *testing.T) {
+	s := scratch(t)
+	entries := someEntries(rand.New(rand.NewPCG(15, 15)), 8000)
+	before := record(t, s, entries)
+	entries[4000].Meta.UID++
+	want := record(t, s, entries)
+	_, packed := files(t, s, want)
+	text, err := os.ReadFile(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(prev *Reader) {
+		t.Helper()
+		if err := os.Remove(packed); err != nil {
+			t.Fatal(err)
+		}
+		k, err := s.Create(Header{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := k.Account(Account{Account: "alice"})
+		if err == nil {
+			w.previous = prev
+			err = w.Base("/home/alice", fs)
+		}
+		for i := range entries {
+			err = errors.Join(err, w.Add(&entries[i]))
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		k.Discard() // what no snapshot lists goes with it
+		got, err := os.ReadFile(packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, text) {
+			t.Errorf("%d bytes, and not the %d that were packed", len(got), len(text))
+		}
+	}
+	r := open(t, s, before)
+	again(r)
+	if len(r.blocks) < 3 || len(r.frames) < len(r.blocks) {
+		t.Fatalf("%d blocks, %d frames were looked at", len(r.blocks), len(r.frames))
+	}
+	_, account := files(t, s, before)
+	damaged, err := os.ReadFile(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.blocks {
+		damaged[r.blocks[i].what.off+9] ^= 1
+	}
+	if err := os.WriteFile(account, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again(open(t, s, before))
 }
 
 // FuzzAccountFile: whatever an account file holds, reading it ends, with an error or with entries that make sense.
@@ -149,7 +212,7 @@ func FuzzAccountFile(f *testing.F) {
 	f.Add(text)
 	f.Add(text[:len(text)/2])
 	f.Fuzz(func(t *testing.T, text []byte) {
-		r, err := newReader(bytes.NewReader(text), int64(len(text)))
+		r, err := newReader(bytes.NewReader(text), int64(len(text)), s.unzstd)
 		if err != nil {
 			return
 		}
@@ -182,10 +245,14 @@ func FuzzBlock(f *testing.F) {
 		dir, name := split(e.Rel)
 		p.add([]byte(dir), []byte(name), &e)
 	}
-	f.Add(p.what(), p.which())
+	firstWhat, firstWhich := p.what(), p.which()
+	f.Add(firstWhat, firstWhich)
 	f.Fuzz(func(t *testing.T, what, which []byte) {
-		b, err := unpackWhat(what)
-		if err != nil || b.check() != nil || b.unpackWhich(which) != nil {
+		var b, again block
+		if err := errors.Join(b.unpackWhat(firstWhat), b.unpackWhich(firstWhich)); err != nil {
+			t.Fatal(err)
+		}
+		if b.unpackWhat(what) != nil || b.unpackWhich(which) != nil { // in the memory of another
 			return
 		}
 		// What is understood can be written again, and then says the same.
@@ -194,21 +261,17 @@ func FuzzBlock(f *testing.F) {
 		for k := range b.dirs {
 			for i := b.dirs[k].from; i < b.dirs[k].to; i++ {
 				var e Entry
-				b.fill(i, b.dirs[k].path, "", &e)
+				b.fill(i, b.rel(i, b.dirs[k].path), "", &e)
 				entries = append(entries, e)
 				p.add(b.dirs[k].path, b.name(i), &e)
 			}
 		}
-		again, err := unpackWhat(p.what())
-		if err == nil {
-			err = again.unpackWhich(p.which())
-		}
-		if err != nil {
+		if err := errors.Join(again.unpackWhat(p.what()), again.unpackWhich(p.which())); err != nil {
 			t.Fatal(err)
 		}
 		for i := range entries {
 			var e Entry
-			again.fill(i, again.dirOf(i).path, "", &e)
+			again.fill(i, again.rel(i, again.dirOf(i).path), "", &e)
 			if diff := cmp.Diff(entries[i], e); diff != "" {
 				t.Fatalf("(-read +read again):\n%s", diff)
 			}

@@ -66,10 +66,10 @@ const maxAside = 100_000
 
 // Diff hands every difference between two records of an account to fn: in walk order what changed in its place, then what
 // moved, what is gone and what is new. What only one of them knows because it has another base is gone or new. The
-// Difference is fn's until fn returns.
+// Difference is there until fn returns, and not for fn to change.
 // Differences of size and times alone are none.
 func Diff(a, b *Reader, fn func(*Difference) error) error {
-	d := differ{fn: fn, dark: [2]map[string]bool{a.dark(), b.dark()}}
+	d := differ{fn: fn, same: map[[2]uint32]Fields{}, dark: [2]map[string]bool{a.dark(), b.dark()}}
 	for i := range a.bases {
 		if err := d.base(newCursor(a, i), newCursor(b, b.baseIndex(a.bases[i].path))); err != nil {
 			return err
@@ -92,18 +92,25 @@ type differ struct {
 	dark      [2]map[string]bool
 	gone, new []*Difference
 	// same says for pairs of states of the two blocks at hand which fields differ.
-	same       map[[2]uint32]Fields
-	left, over *block
-	// dirs are the directories compared last, and order how they stand.
-	dirs  [2]*dirRun
+	same map[[2]uint32]Fields
+	// pair is the one met last, and fields what is said of it; known is false where there is none.
+	pair   [2]uint32
+	fields Fields
+	known  bool
+	// at are the blocks and directories of both sides that were met last, and order how the directories stand.
+	at    [2]place
 	order int
-	// out is what both hands to fn, over and over.
+	// out is what both hands to fn, over and over; before and after have the states of pair.
 	out           Difference
 	before, after Entry
 }
 
+// place is a directory in a block.
+type place struct{ block, run int }
+
 // base joins the records of one base.
 func (d *differ) base(a, b *cursor) error {
+	d.at = [2]place{{-1, -1}, {-1, -1}}
 	for {
 		for a.atStart() && b.atStart() && a.indexed().what.hash == b.indexed().what.hash {
 			a.skip()
@@ -124,8 +131,12 @@ func (d *differ) base(a, b *cursor) error {
 		case b.done():
 			c = -1
 		default:
-			if ra, rb := &a.b.dirs[a.run], &b.b.dirs[b.run]; ra != d.dirs[0] || rb != d.dirs[1] {
-				d.dirs, d.order = [2]*dirRun{ra, rb}, tree.ComparePaths(ra.path, rb.path)
+			if at := [2]place{{a.i, a.run}, {b.i, b.run}}; at != d.at {
+				if at[0].block != d.at[0].block || at[1].block != d.at[1].block {
+					clear(d.same)
+					d.known = false
+				}
+				d.at, d.order = at, tree.ComparePaths(a.dir(), b.dir())
 			}
 			if c = d.order; c == 0 {
 				c = bytes.Compare(a.name(), b.name())
@@ -151,10 +162,11 @@ func (d *differ) base(a, b *cursor) error {
 }
 
 func (d *differ) only(c *cursor, aside *[]*Difference, change Change) error {
-	e, err := c.r.entry(c.i, c.j)
-	if err != nil {
+	if err := c.r.unpackWhich(c.b); err != nil {
 		return err
 	}
+	e := &Entry{}
+	c.b.fill(c.j, c.b.rel(c.j, c.dir()), c.r.bases[c.base].fs, e)
 	x := &Difference{Change: change, Base: c.r.bases[c.base].path, Before: e}
 	other := d.dark[1]
 	if change == ChangeNew {
@@ -198,28 +210,30 @@ func hides(dark map[string]bool, base, rel string) bool {
 }
 
 func (d *differ) both(a, b *cursor) error {
-	if a.b != d.left || b.b != d.over {
-		d.left, d.over = a.b, b.b
-		d.same = map[[2]uint32]Fields{}
-	}
 	pair := [2]uint32{a.b.ids[a.j], b.b.ids[b.j]}
-	f, ok := d.same[pair]
 	x, y := &a.b.states[pair[0]], &b.b.states[pair[1]]
-	if !ok {
-		f = Differs(x.kind, x.meta, y.meta, x.unknown|y.unknown)
-		d.same[pair] = f
+	if !d.known || pair != d.pair { // nearly always it is the pair before
+		f, ok := d.same[pair]
+		if !ok {
+			f = Differs(x.kind, x.meta, y.meta, x.unknown|y.unknown)
+			d.same[pair] = f
+		}
+		d.pair, d.fields, d.known = pair, f, true
+		a.b.fillState(a.j, a.r.bases[a.base].fs, &d.before)
+		b.b.fillState(b.j, b.r.bases[b.base].fs, &d.after)
 	}
+	f := d.fields
 	if f == 0 && x.kind == y.kind {
 		return nil
 	}
-	for _, c := range []*cursor{a, b} {
-		if _, err := c.r.block(c.i, true); err != nil {
+	for _, c := range [...]*cursor{a, b} {
+		if err := c.r.unpackWhich(c.b); err != nil {
 			return err
 		}
 	}
-	a.b.fill(a.j, a.dir(), a.r.bases[a.base].fs, &d.before)
-	b.b.fill(b.j, nil, b.r.bases[b.base].fs, &d.after)
-	d.after.Rel = d.before.Rel
+	rel := a.b.rel(a.j, a.dir())
+	a.b.fillInode(a.j, rel, &d.before)
+	b.b.fillInode(b.j, rel, &d.after)
 	d.out = Difference{Change: ChangeMeta, Base: a.r.bases[a.base].path, Fields: f, Before: &d.before, After: &d.after}
 	if x.kind != y.kind {
 		d.out.Change, d.out.Fields = ChangeKind, 0
@@ -273,9 +287,10 @@ func (d *differ) aside() error {
 // A cursor goes through one base of a record.
 type cursor struct {
 	r    *Reader
-	base int // -1 where the record has no such base
-	i    int // block
-	b    *block
+	base int    // -1 where the record has no such base
+	i    int    // block
+	b    *block // nil before one is loaded
+	own  block  // its memory, for one after the other
 	run  int
 	j    int
 }
@@ -310,8 +325,9 @@ func (c *cursor) name() []byte      { return c.b.name(c.j) }
 // load unpacks the block that the cursor stands in.
 func (c *cursor) load() (err error) {
 	if c.atStart() {
-		c.b, err = c.r.block(c.i, false)
-		c.run, c.j = 0, 0
+		if err = c.r.unpackBlock(&c.own, c.i); err == nil {
+			c.b, c.run, c.j = &c.own, 0, 0
+		}
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,10 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rightful"
 	"rightful/internal/tree"
 	"rightful/internal/tree/treetest"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 const oddTree = `
@@ -213,6 +218,88 @@ func TestPrivilegedEntriesAreRecordedWithTheirContent(t *testing.T) {
 	if err != nil || e.Content == nil || e.Content.SHA256 != sha256.Sum256([]byte("other")) {
 		t.Errorf("after a change: %+v, %v", e, err)
 	}
+}
+
+// What nobody touched since the last record is not read again; what somebody touched is, and what he may have touched in the
+// moment when it was recorded.
+func TestACLsAreTakenFromTheLastRecordOnlyOfWhatNobodyTouched(t *testing.T) {
+	s, b, root := host(t, oddTree)
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil {
+		t.Fatal(err)
+	}
+	if k := uint32(st.Type); k != unix.EXT4_SUPER_MAGIC && k != unix.XFS_SUPER_MAGIC && k != unix.BTRFS_SUPER_MAGIC {
+		t.Skip("the scratch directory lies on a file system that is not trusted to stamp changes")
+	}
+	// The records tell of an ACL that is not there, so that it shows who was believed.
+	acl, err := rightful.ParseACL("user::r--,user:33:r--,group::---,mask::---,other::---")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(h Header) *Reader {
+		k, err := s.Create(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := k.Account(Account{Account: "alice"})
+		if err == nil {
+			err = w.Base("/home", b.FS())
+		}
+		for e, err2 := range take(t, s, b, TakeOptions{}).All() {
+			if e.Rel == "d/e/f" {
+				e.Meta.ACL = acl
+			}
+			err = errors.Join(err, err2, w.Add(e))
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		sn, err := k.Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return open(t, s, sn)
+	}
+	check := func(what string, r *Reader, want rightful.ACL) {
+		t.Helper()
+		e, err := take(t, s, b, TakeOptions{Previous: r}).Lookup("/home", "d/e/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, e.Meta.ACL); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	later := Header{Created: time.Now().Add(time.Hour)} // than all that was changed
+	rested := said(later)
+	check("nobody touched it", rested, acl)
+	check("recorded in the moment of its change", said(Header{}), nil)
+	check("imported", said(Header{Created: later.Created, Source: "a backup"}), nil)
+	name := filepath.Join(root, "home/d/e/f")
+	text, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name+".new", text, 0o400)
+	}
+	if err = errors.Join(err, os.Chown(name+".new", 20001, 20001), os.Rename(name+".new", name)); err != nil {
+		t.Fatal(err)
+	}
+	check("another inode", rested, nil)
+	rested = said(later)
+	for was := ctime(t, name); ctime(t, name) == was; {
+		if err := os.Chmod(name, 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("touched, and as it was", rested, nil)
+}
+
+func ctime(t *testing.T, name string) unix.Timespec {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ctim
 }
 
 // What did not change costs nothing the next time.

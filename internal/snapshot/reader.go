@@ -12,9 +12,11 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"time"
 
 	"rightful"
 	"rightful/internal/state"
+	"rightful/internal/tree"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -46,10 +48,14 @@ type Reader struct {
 	unread []Unread
 
 	cached [4]*block // the blocks unpacked last, newest first
-	dir    []byte    // the one that Same was asked about last
-	raw    []byte
-	plain  []byte
-	inodes []inode // by number, once somebody asked
+	// last is the entry of cached[0] that was looked up last, or that was to come next, and run a directory at or before it.
+	last, run int
+	dir       []byte // the one that was asked about last
+	rested    int64  // what was changed at that time, in ns since 1970, or later may have changed again unseen; see Known
+	raw       []byte
+	plain     []byte
+	inodes    []inode            // by number, once somebody asked
+	frames    map[[16]byte]frame // by what they hold, once somebody asked
 }
 
 // inode says where an inode is recorded.
@@ -60,26 +66,21 @@ type inode struct {
 }
 
 // openReader reads the index of an account file.
-func openReader(f *os.File) (*Reader, error) {
+func openReader(f *os.File, dec *zstd.Decoder) (*Reader, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(f, st.Size())
+	r, err := newReader(f, st.Size(), dec)
 	if err == nil {
 		r.close = f.Close
 	}
 	return r, err
 }
 
-func newReader(f io.ReaderAt, size int64) (*Reader, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxIndex))
-	if err != nil {
-		return nil, err
-	}
+func newReader(f io.ReaderAt, size int64, dec *zstd.Decoder) (*Reader, error) {
 	r := &Reader{f: f, zstd: dec}
 	if err := r.open(size); err != nil {
-		dec.Close()
 		return nil, err
 	}
 	return r, nil
@@ -87,7 +88,6 @@ func newReader(f io.ReaderAt, size int64) (*Reader, error) {
 
 // Close lets go of the file.
 func (r *Reader) Close() {
-	r.zstd.Close()
 	if r.close != nil {
 		r.close()
 	}
@@ -202,7 +202,33 @@ func (r *Reader) unpack(f frame, buf []byte) ([]byte, error) {
 	return out, nil
 }
 
-// block gives a block; with which set, its second half too.
+// packed reads, as it lies there, the frame of the record that holds the same as another, into buf. It is empty where there is
+// none, or where that is damaged. A nil reader has none.
+func (r *Reader) packed(like *frame, buf []byte) []byte {
+	buf = buf[:0]
+	if r == nil {
+		return buf
+	}
+	if r.frames == nil {
+		r.frames = map[[16]byte]frame{}
+		for i := range r.blocks {
+			b := &r.blocks[i]
+			r.frames[b.what.hash], r.frames[b.which.hash] = b.what, b.which
+		}
+	}
+	f, ok := r.frames[like.hash]
+	if !ok || f.plain != like.plain {
+		return buf
+	}
+	buf = slices.Grow(buf, int(f.length))[:f.length]
+	if _, err := r.f.ReadAt(buf, f.off); err != nil || checksum(f.off, buf) != f.crc {
+		return buf[:0]
+	}
+	return buf
+}
+
+// block gives a block; with which set, its second half too. It is the caller's until a few others were asked for, since its
+// memory is used again.
 func (r *Reader) block(i int, which bool) (*block, error) {
 	at := slices.IndexFunc(r.cached[:], func(b *block) bool { return b != nil && b.index == i })
 	var b *block
@@ -210,52 +236,64 @@ func (r *Reader) block(i int, which bool) (*block, error) {
 		b = r.cached[at]
 	} else {
 		at = len(r.cached) - 1
-		var err error
-		if b, err = r.unpackBlock(i); err != nil {
+		if b, r.cached[at] = r.cached[at], nil; b == nil {
+			b = &block{}
+		}
+		if err := r.unpackBlock(b, i); err != nil {
 			return nil, err
 		}
 	}
+	if at > 0 {
+		r.last, r.run = 0, 0
+	}
 	copy(r.cached[1:at+1], r.cached[:at])
 	r.cached[0] = b
-	if which && b.ino == nil {
-		x := &r.blocks[i]
-		raw, err := r.unpack(x.which, nil)
-		if err == nil {
-			err = b.unpackWhich(raw)
-		}
-		if err != nil {
-			b.ino = nil
-			return nil, fmt.Errorf("at byte %d: %w", x.which.off, err)
-		}
+	if which {
+		return b, r.unpackWhich(b)
 	}
 	return b, nil
 }
 
-// unpackBlock reads the first half of a block.
-func (r *Reader) unpackBlock(i int) (*block, error) {
+// unpackBlock reads the first half of a block into b.
+func (r *Reader) unpackBlock(b *block, i int) error {
 	raw, err := r.unpack(r.blocks[i].what, r.plain)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.plain = raw
-	return r.parseBlock(i, raw)
+	return r.parseBlock(b, i, raw)
+}
+
+// unpackWhich reads the second half of a block, unless it is there already.
+func (r *Reader) unpackWhich(b *block) error {
+	if b.ino != nil {
+		return nil
+	}
+	f := r.blocks[b.index].which
+	raw, err := r.unpack(f, r.plain)
+	if err == nil {
+		r.plain = raw
+		err = b.unpackWhich(raw)
+	}
+	if err != nil {
+		b.ino = nil
+		return fmt.Errorf("at byte %d: %w", f.off, err)
+	}
+	return nil
 }
 
 // parseBlock takes the first half of a block as it is unpacked. It keeps nothing of raw.
-func (r *Reader) parseBlock(i int, raw []byte) (*block, error) {
+func (r *Reader) parseBlock(b *block, i int, raw []byte) error {
 	x := &r.blocks[i]
-	b, err := unpackWhat(raw)
-	if err == nil {
-		err = b.check()
-	}
+	err := b.unpackWhat(raw)
 	if err == nil && (b.n != x.n || string(b.dirs[0].path) != string(x.first.dir) || string(b.name(0)) != string(x.first.name)) {
 		err = ErrDamaged
 	}
 	if err != nil {
-		return nil, fmt.Errorf("at byte %d: %w", x.what.off, err)
+		return fmt.Errorf("at byte %d: %w", x.what.off, err)
 	}
 	b.index, b.number = i, x.number
-	return b, nil
+	return nil
 }
 
 // Unread lists what could not be read, at most ten thousand of it.
@@ -264,8 +302,12 @@ func (r *Reader) Unread() []Unread { return r.unread }
 // All gives every entry with the base that it lies below, in walk order. It ends at the first error.
 func (r *Reader) All() iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
+		var b block // not a cached one: whoever is given the entries may look up others
 		for i := range r.blocks {
-			b, err := r.block(i, true)
+			err := r.unpackBlock(&b, i)
+			if err == nil {
+				err = r.unpackWhich(&b)
+			}
 			if err != nil {
 				yield(nil, err)
 				return
@@ -273,7 +315,7 @@ func (r *Reader) All() iter.Seq2[*Entry, error] {
 			for k := range b.dirs {
 				for j := b.dirs[k].from; j < b.dirs[k].to; j++ {
 					e := &Entry{}
-					b.fill(j, b.dirs[k].path, r.bases[r.blocks[i].base].fs, e)
+					b.fill(j, b.rel(j, b.dirs[k].path), r.bases[r.blocks[i].base].fs, e)
 					if !yield(e, nil) {
 						return
 					}
@@ -300,19 +342,42 @@ func (r *Reader) lookup(basePath string, dir, name []byte) (*Entry, error) {
 	if n < 0 {
 		return nil, nil
 	}
-	i := r.place(n, dir, name)
-	if i < 0 || r.blocks[i].base != n {
-		return nil, nil
+	b, j, err := r.find(n, dir, name)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	return r.entry(b.index, j)
+}
+
+// find gives the block that holds a path below a base, and which of its entries that is; nil where it is not recorded. Who
+// asks for one path after the other in walk order needs no search.
+func (r *Reader) find(base int, dir, name []byte) (*block, int, error) {
+	if b := r.cached[0]; b != nil && r.blocks[b.index].base == base {
+		for _, j := range [...]int{r.last, r.last + 1} {
+			for r.run < len(b.dirs) && b.dirs[r.run].to <= j {
+				r.run++
+			}
+			if r.run < len(b.dirs) && j >= b.dirs[r.run].from && string(b.name(j)) == string(name) && string(b.dirs[r.run].path) == string(dir) {
+				r.last = j
+				return b, j, nil
+			}
+		}
+	}
+	i := r.place(base, dir, name)
+	if i < 0 || r.blocks[i].base != base {
+		return nil, 0, nil
 	}
 	b, err := r.block(i, false)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	j, ok := b.find(dir, name)
+	r.run, r.last = 0, max(j-1, 0) // what is not recorded comes before j, and that is what is asked for next
 	if !ok {
-		return nil, nil
+		return nil, 0, nil
 	}
-	return r.entry(i, j)
+	r.last = j
+	return b, j, nil
 }
 
 // Same gives the number of the entry recorded at a path, if that is the same inode in the same state as what is handed to
@@ -322,21 +387,44 @@ func (r *Reader) Same(basePath, dir string, name []byte, kind rightful.Kind, met
 	if n < 0 || id.Weak() || r.bases[n].fs != id.FS {
 		return 0, false, nil
 	}
-	d := bytesOf(dir, &r.dir)
-	i := r.place(n, d, name)
-	if i < 0 || r.blocks[i].base != n {
-		return 0, false, nil
-	}
-	b, err := r.block(i, true)
-	if err != nil {
+	b, j, err := r.find(n, bytesOf(dir, &r.dir), name)
+	if b == nil || err != nil {
 		return 0, false, err
 	}
-	j, ok := b.find(d, name)
-	if !ok || b.ino[j] != id.Ino || b.birth[j] != id.Birth || len(id.Handle) > 0 {
+	if err := r.unpackWhich(b); err != nil {
+		return 0, false, err
+	}
+	if b.ino[j] != id.Ino || b.birth[j] != id.Birth || len(id.Handle) > 0 {
 		return 0, false, nil
 	}
 	s := &b.states[b.ids[j]]
 	return b.number + j, s.kind == kind && s.unknown == 0 && s.meta.Equal(*meta), nil
+}
+
+// grain is how much older than a snapshot a time of change must be to tell that nothing was changed since. Clocks of file
+// systems go in steps of up to 10 ms, so that a change in the step in which the entry was read leaves no trace.
+const grain = time.Second
+
+// Known gives the recorded state of the entry at a path, if it is the same inode and nothing of it was changed since: its
+// time of change, which nobody but the kernel sets, is the recorded one, and had come to rest before the snapshot was begun.
+// So it still has the ACLs and capabilities that were recorded. It is false where that is not certain, and for what was
+// imported.
+func (r *Reader) Known(basePath, dir string, name []byte, fs rightful.FSID, st *tree.Stat) (m rightful.Meta, ok bool) {
+	n := r.baseIndex(basePath)
+	if n < 0 || st.Birth == 0 || st.Ctime >= r.rested || r.bases[n].fs != fs {
+		return m, false
+	}
+	b, j, err := r.find(n, bytesOf(dir, &r.dir), name)
+	if b == nil || err != nil || r.unpackWhich(b) != nil { // then it is read, and the error comes again for who needs the record
+		return m, false
+	}
+	s := &b.states[b.ids[j]]
+	now := st.Meta()
+	if b.ino[j] != st.Ino || b.birth[j] != st.Birth || b.ctime[j] != st.Ctime || s.kind != st.Kind || s.unknown != 0 ||
+		s.meta.UID != now.UID || s.meta.GID != now.GID || s.meta.Mode != now.Mode {
+		return m, false
+	}
+	return s.meta, true
 }
 
 // bytesOf gives the bytes of a string in a buffer that is used again, and copies only what is not there yet.
@@ -364,7 +452,7 @@ func (r *Reader) entry(i, j int) (*Entry, error) {
 		return nil, err
 	}
 	e := &Entry{}
-	b.fill(j, b.dirOf(j).path, r.bases[r.blocks[i].base].fs, e)
+	b.fill(j, b.rel(j, b.dirOf(j).path), r.bases[r.blocks[i].base].fs, e)
 	return e, nil
 }
 
@@ -412,6 +500,7 @@ func (r *Reader) Verify() error {
 	if name := contentHash(w.index(false)); name != r.File {
 		return fmt.Errorf("its content is not that of its name: %w", ErrDamaged)
 	}
+	var b block
 	for i := range r.blocks {
 		x := &r.blocks[i]
 		var raw [2][]byte
@@ -424,8 +513,7 @@ func (r *Reader) Verify() error {
 				return fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
 			}
 		}
-		b, err := r.parseBlock(i, raw[0])
-		if err != nil {
+		if err := r.parseBlock(&b, i, raw[0]); err != nil {
 			return err
 		}
 		if err := b.unpackWhich(raw[1]); err != nil {

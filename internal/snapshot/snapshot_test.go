@@ -20,7 +20,10 @@ import (
 // scratch is a store that needs no root.
 func scratch(t testing.TB) *Store {
 	t.Helper()
-	s := &Store{dir: &state.Dir{Path: t.TempDir(), Root: "/", Server: "test"}}
+	s, err := newStore(&state.Dir{Path: t.TempDir(), Root: "/", Server: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range []string{snapshotsDir, accountsDir} {
 		if err := os.MkdirAll(s.dir.Join(d), 0o700); err != nil {
 			t.Fatal(err)

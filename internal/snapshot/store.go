@@ -84,7 +84,8 @@ func (h *Header) Live() bool { return h.Source == "" }
 
 // A Store is where snapshots are kept.
 type Store struct {
-	dir *state.Dir
+	dir    *state.Dir
+	unzstd *zstd.Decoder // of all readers
 	// stepped is called where a crash would find the files in another state. Tests cut the program short there.
 	stepped func()
 }
@@ -101,7 +102,13 @@ func Open(dir string, s *tree.Server) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: d}, nil
+	return newStore(d)
+}
+
+func newStore(d *state.Dir) (*Store, error) {
+	// One that decodes no streams holds nothing that is to be closed.
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(8), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxIndex))
+	return &Store{dir: d, unzstd: dec}, err
 }
 
 func (s *Store) path(id string) string       { return s.dir.Join(snapshotsDir, id+snapshotExt) }
@@ -196,16 +203,18 @@ func (t *Taking) spare(p *packer) {
 // keep gives a finished account its name, unless the same was recorded before.
 func (t *Taking) keep(w *Writer) error {
 	path := t.s.accountPath(w.account.File)
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	fresh := int64(0)
 	if st, err := t.s.dir.Stat(path); err == nil {
 		w.account.Bytes = st.Size()
 		t.s.dir.Remove(w.f.Name())
-	} else if err := t.s.keep(w.f, path); err != nil {
+	} else if err := t.s.keep(w.f, path); err != nil { // others go on while it is synced
 		return err
 	} else {
-		t.fresh += w.account.Bytes
+		fresh = w.account.Bytes
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fresh += fresh
 	t.snap.Accounts = append(t.snap.Accounts, w.account)
 	return nil
 }
@@ -391,6 +400,9 @@ func (s *Store) Account(sn *Snapshot, name string) (*Reader, error) {
 		return nil, fmt.Errorf("open account %q of snapshot %q: %w", name, sn.ID, state.Cause(err))
 	}
 	r.Account = *a
+	if sn.Live() {
+		r.rested = sn.Created.Add(-grain).UnixNano()
+	}
 	return r, nil
 }
 
@@ -399,7 +411,7 @@ func (s *Store) open(hash string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := openReader(f)
+	r, err := openReader(f, s.unzstd)
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -11,7 +11,8 @@ import (
 type TakeOptions struct {
 	// SystemUID is the lowest uid of people: what a lower one owns is recorded with its content. 0 means 1000.
 	SystemUID uint32
-	// Previous is an older record of the account, or nil: a content hashed there is not read again if the inode has not
+	// Previous is an older record of the account, or nil: what an entry of which nothing was changed since has of ACLs and
+	// capabilities is taken from there (see Reader.Known), and a content hashed there is not read again if the inode has not
 	// changed since by its time of change. (A store through a mapping that was dirty before leaves that time alone. The
 	// hash is then too old, and a privilege that depends on it is withheld, not given.)
 	Previous *Reader
@@ -37,6 +38,7 @@ func (w *Writer) Take(ctx context.Context, b *tree.Base, o TakeOptions) error {
 		o.Walked = func(int) {}
 	}
 	t := &taker{TakeOptions: o, w: w, ctx: ctx, fs: b.FS()}
+	w.previous = o.Previous
 	err := b.Walk(ctx, t, true)
 	o.Walked(t.walked)
 	return err
@@ -48,7 +50,8 @@ type taker struct {
 	w      *Writer
 	ctx    context.Context
 	fs     rightful.FSID
-	dir    []byte
+	rel    string // of the directory
+	dir    []byte // the same
 	e      Entry
 	walked int
 	hashed int64 // bytes
@@ -56,8 +59,17 @@ type taker struct {
 
 // Enter implements tree.Visitor.
 func (t *taker) Enter(d *tree.Dir) error {
-	t.dir = append(t.dir[:0], d.Rel()...)
+	t.rel = d.Rel()
+	t.dir = append(t.dir[:0], t.rel...)
 	return nil
+}
+
+// Known implements tree.Knower.
+func (t *taker) Known(e *tree.Entry) (rightful.Meta, bool) {
+	if t.Previous == nil {
+		return rightful.Meta{}, false
+	}
+	return t.Previous.Known(t.w.bases[len(t.w.bases)-1].path, t.rel, e.Name, t.fs, &e.Stat)
 }
 
 // Leave implements tree.Visitor.

@@ -14,6 +14,7 @@ import (
 
 	"rightful"
 	"rightful/internal/state"
+	"rightful/internal/tree"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -76,6 +77,8 @@ type Writer struct {
 	last    []byte // name; nil where nothing came yet
 	any     bool
 	packed  []byte
+	// previous, if not nil, is an older record: a frame that is there already is copied, which is cheaper than to pack it.
+	previous *Reader
 }
 
 // ErrOrder is given for an entry that comes at or before the one before it: a duplicate, or not sorted by [Compare].
@@ -100,16 +103,20 @@ func (w *Writer) Add(e *Entry) error {
 }
 
 func (w *Writer) add(dir, name []byte, e *Entry) error {
+	sibling := w.any && string(dir) == string(w.lastDir) // of the one before: then the directory has been looked at
 	switch {
 	case len(w.bases) == 0:
 		return errors.New("record entry: no base")
-	case len(name) > maxName || len(dir) > maxDir || !names(dir, name):
+	case len(name) > maxName || len(dir) > maxDir || !(sibling && isName(name)) && !names(dir, name):
 		return fmt.Errorf("record %q: not a path that a file system can have", rightful.JoinPath(string(dir), string(name)))
-	case w.any && compareKeys(w.lastDir, w.last, dir, name) >= 0:
+	case sibling && bytes.Compare(w.last, name) >= 0 || w.any && !sibling && tree.ComparePaths(w.lastDir, dir) >= 0:
 		return fmt.Errorf("record %q: %w", rightful.JoinPath(string(dir), string(name)), ErrOrder)
 	}
 	w.any = true
-	w.lastDir, w.last = append(w.lastDir[:0], dir...), append(w.last[:0], name...)
+	if !sibling {
+		w.lastDir = append(w.lastDir[:0], dir...)
+	}
+	w.last = append(w.last[:0], name...)
 	w.account.Entries++
 	if w.p.add(dir, name, e) {
 		w.flush()
@@ -165,10 +172,13 @@ func checksum(off int64, b []byte) uint32 {
 }
 
 func (w *Writer) frame(plain []byte) frame {
-	w.packed = w.t.zstd.EncodeAll(plain, w.packed[:0])
-	f := frame{off: w.off, length: uint32(len(w.packed)), plain: uint32(len(plain)), crc: checksum(w.off, w.packed)}
+	f := frame{off: w.off, plain: uint32(len(plain))}
 	h := sha256.Sum256(plain)
 	copy(f.hash[:], h[:])
+	if w.packed = w.previous.packed(&f, w.packed); len(w.packed) == 0 {
+		w.packed = w.t.zstd.EncodeAll(plain, w.packed)
+	}
+	f.length, f.crc = uint32(len(w.packed)), checksum(w.off, w.packed)
 	w.write(w.packed)
 	return f
 }

@@ -73,6 +73,11 @@ func (d *Unpacker) Fail() {
 
 // Uint takes what [Packer.Uint] appended.
 func (d *Unpacker) Uint() uint64 {
+	if len(d.B) > 0 && d.B[0] < 0x80 { // nearly always, and worth a shortcut
+		v := d.B[0]
+		d.B = d.B[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.B)
 	if n <= 0 {
 		d.Fail()
@@ -93,13 +98,8 @@ func (d *Unpacker) Uint32() uint32 {
 
 // Int takes what [Packer.Int] appended.
 func (d *Unpacker) Int() int64 {
-	v, n := binary.Varint(d.B)
-	if n <= 0 {
-		d.Fail()
-		return 0
-	}
-	d.B = d.B[n:]
-	return v
+	v := d.Uint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 // Byte takes one byte.

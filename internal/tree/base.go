@@ -26,7 +26,9 @@ type Base struct {
 	fs   rightful.FSID
 	// local: the file system is on this machine, so that a call on it cannot hang for long.
 	local bool
-	names int // how much of one directory a walk reads, see maxNames
+	// stamps: it gives an inode a new time of change with every change of an attribute.
+	stamps bool
+	names  int // how much of one directory a walk reads, see maxNames
 }
 
 // OpenBase opens a base directory. Every directory above it must be root's and writable by nobody else, and links
@@ -52,8 +54,7 @@ func (s *Server) OpenBase(path string) (*Base, error) {
 	if b.stat.Mount == 0 {
 		b.stat.Mount = mountID(fd)
 	}
-	b.fs, b.local, err = fsID(fd)
-	if err != nil {
+	if err := b.identify(); err != nil {
 		unix.Close(fd)
 		return nil, &Error{Op: "identify file system of", Path: path, Err: err}
 	}
@@ -62,6 +63,15 @@ func (s *Server) OpenBase(path string) (*Base, error) {
 
 // Close lets go of the base. Nodes opened below it stay usable.
 func (b *Base) Close() { unix.Close(b.fd) }
+
+// File opens the base once more, for whoever reads it by other means.
+func (b *Base) File() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(b.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &Error{Op: "open", Path: b.path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), b.path), nil
+}
 
 // Path is the path by which the base was opened.
 func (b *Base) Path() string { return b.path }
@@ -72,28 +82,31 @@ func (b *Base) Stat() Stat { return b.stat }
 // FS identifies the file system of the base.
 func (b *Base) FS() rightful.FSID { return b.fs }
 
-// fsID asks for the UUID (FS_IOC_GETFSUUID, Linux 6.9), else takes the id of statfs(2), which ext4 and btrfs derive
-// from the UUID.
-func fsID(fd int) (id rightful.FSID, local bool, err error) {
+// identify finds out about the file system. It asks for the UUID (FS_IOC_GETFSUUID, Linux 6.9), else takes the id of
+// statfs(2), which ext4 and btrfs derive from the UUID.
+func (b *Base) identify() error {
 	var st unix.Statfs_t
-	if err := retry(func() error { return unix.Fstatfs(fd, &st) }); err != nil {
-		return "", false, err
+	if err := retry(func() error { return unix.Fstatfs(b.fd, &st) }); err != nil {
+		return err
 	}
 	switch uint32(st.Type) {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC,
-		unix.F2FS_SUPER_MAGIC, 0x2fc12fc1: // the last is ZFS
-		local = true
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+		b.local, b.stamps = true, true
+	case unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, 0x2fc12fc1: // the last is ZFS
+		b.local = true
 	}
 	const getFSUUID = 0x80111500 // _IOR(0x15, 0, struct fsuuid2)
 	var u struct {
 		n    uint8
 		uuid [16]byte
 	}
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), getFSUUID, uintptr(unsafe.Pointer(&u))); e == 0 && u.n == 16 {
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(b.fd), getFSUUID, uintptr(unsafe.Pointer(&u))); e == 0 && u.n == 16 {
 		h := hex.EncodeToString(u.uuid[:])
-		return rightful.FSID(h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]), local, nil
+		b.fs = rightful.FSID(h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:])
+		return nil
 	}
-	return rightful.FSID("fsid:" + strconv.FormatUint(uint64(uint32(st.Fsid.Val[0]))<<32|uint64(uint32(st.Fsid.Val[1])), 16)), local, nil
+	b.fs = rightful.FSID("fsid:" + strconv.FormatUint(uint64(uint32(st.Fsid.Val[0]))<<32|uint64(uint32(st.Fsid.Val[1])), 16))
+	return nil
 }
 
 // mountID reads the mount id of a descriptor from /proc, for kernels before 5.8 whose statx does not tell it.

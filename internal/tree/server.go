@@ -22,6 +22,9 @@ type Server struct {
 	proc int // O_PATH on /proc/self/fd, the way to attributes of an O_PATH descriptor
 	// xattrat: the kernel has listxattrat(2).
 	xattrat bool
+	// graft is what stands at the path graftAt instead of what the file system has there; -1 for nothing.
+	graft   int
+	graftAt string
 }
 
 // maxLinks is the kernel's own limit on links in one resolution.
@@ -43,7 +46,35 @@ func OpenServer(dir string) (*Server, error) {
 		unix.Close(root)
 		return nil, err
 	}
-	return &Server{dir: abs, root: root, proc: proc, xattrat: haveListxattrat(root)}, nil
+	return &Server{dir: abs, root: root, proc: proc, xattrat: haveListxattrat(root), graft: -1}, nil
+}
+
+// Graft gives the same server as it would be with the directory that b is in the place of the one at a path, which need
+// not exist: a rebuilt home is judged where it will stand, before it stands there. What is above the path must be root's.
+func (s *Server) Graft(at string, b *Base) (*Server, error) {
+	parent, name := path.Split(path.Clean(at))
+	real := ""
+	fd, err := s.resolve(parent, resolveTrusted, false, func(_ int, c *Component) error {
+		real = c.Path
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	unix.Close(fd)
+	g := *s
+	g.graftAt = rightful.JoinPath(real, name)
+	fds := []*int{&g.root, &g.proc, &g.graft}
+	g.graft = b.fd
+	for i, fd := range fds {
+		if *fd, err = unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			for _, open := range fds[:i] {
+				unix.Close(*open)
+			}
+			return nil, &Error{Op: "open", Path: at, Err: err}
+		}
+	}
+	return &g, nil
 }
 
 func openProc() (int, error) {
@@ -68,6 +99,9 @@ func openProc() (int, error) {
 func (s *Server) Close() {
 	unix.Close(s.root)
 	unix.Close(s.proc)
+	if s.graft >= 0 {
+		unix.Close(s.graft)
+	}
 }
 
 // Live reports whether this is the running machine, so that processes and requests mean something.
@@ -174,7 +208,7 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 				return fail(top.path, CauseUnsafe, nil)
 			}
 		}
-		fd, err := openPath(top.fd, part)
+		fd, err := s.step(top.fd, part, p)
 		if err != nil {
 			closeAll(-1)
 			return fail(p, "", err)
@@ -256,7 +290,7 @@ func (s *Server) pin(name string, nofollow bool) (int, error) {
 		how.Flags |= unix.O_NOFOLLOW
 	}
 	// The kernel follows a link that a slash comes after.
-	if end := path.Base(name); !nofollow || end != "." && end != ".." && strings.HasSuffix(name, end) {
+	if end := path.Base(name); s.graft < 0 && (!nofollow || end != "." && end != ".." && strings.HasSuffix(name, end)) {
 		switch fd, err := unix.Openat2(s.root, name, &how); {
 		case err == nil:
 			return fd, nil
@@ -265,6 +299,14 @@ func (s *Server) pin(name string, nofollow bool) (int, error) {
 		}
 	}
 	return s.resolve(name, resolveAny, nofollow, nil)
+}
+
+// step pins the entry of a directory that stands at the path p.
+func (s *Server) step(dir int, name, p string) (int, error) {
+	if s.graft >= 0 && p == s.graftAt {
+		return unix.FcntlInt(uintptr(s.graft), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	return openPath(dir, name)
 }
 
 // openPath pins one entry of a directory without following it.

@@ -30,6 +30,14 @@ type Visitor interface {
 	Fail(rel string, err error)
 }
 
+// A Knower is a Visitor that may know the ACLs and capabilities of an entry, which then are not read. It is asked only on
+// file systems that give an inode a new time of change whenever an attribute of it changes.
+type Knower interface {
+	// Known gives a state that has the ACLs and capabilities of the entry; false where they are not known. It is called
+	// before Entry, with an e that has no Meta yet.
+	Known(e *Entry) (rightful.Meta, bool)
+}
+
 // An Entry is one inode met in a walk.
 type Entry struct {
 	Stat
@@ -40,6 +48,9 @@ type Entry struct {
 	acl  []byte
 	def  []byte
 	caps []byte
+	// known has what acl, def and caps would say, where isKnown.
+	known   rightful.Meta
+	isKnown bool
 }
 
 // Path is the absolute path.
@@ -77,6 +88,10 @@ func (e *Entry) Rel() string {
 // An attribute that cannot be decoded is an error.
 func (e *Entry) Meta() (rightful.Meta, error) {
 	m := e.Stat.Meta()
+	if k := &e.known; e.isKnown {
+		m.ACL, m.Default, m.Caps = slices.Clone(k.ACL), slices.Clone(k.Default), slices.Clone(k.Caps)
+		return m, nil
+	}
 	if e.acl == nil && e.def == nil && e.caps == nil {
 		return m, nil
 	}
@@ -255,6 +270,7 @@ type walker struct {
 	stx   unix.Statx_t
 	empty [1]byte // a name that is none
 	attrs bool    // read ACLs and capabilities
+	knows Knower  // who may know them; nil for nobody
 	raw   bool    // bypass the scheduler: see walker.call
 	here  bool    // this thread has its own working directory, so that attributes can be read by name
 	xbuf  []byte
@@ -287,6 +303,9 @@ func (b *Base) Walk(ctx context.Context, v Visitor, attrs bool) error {
 		w := &walker{b: b, v: v, ctx: ctx, attrs: attrs, raw: b.local, dents: make([]byte, 64<<10), many: b.manyDevs()}
 		if attrs {
 			w.xbuf = make([]byte, 4<<10)
+		}
+		if k, ok := v.(Knower); ok && b.stamps {
+			w.knows = k
 		}
 		if attrs && !b.s.xattrat {
 			// Reading an attribute by its name alone costs a third of going through /proc, but before Linux 6.13 the
@@ -368,7 +387,7 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 		name := r.bytes(d.arena)
 		e := &w.entry
 		e.w, e.dir, e.Name = w, d, name
-		e.path, e.acl, e.def, e.caps = "", nil, nil, nil
+		e.path, e.acl, e.def, e.caps, e.isKnown = "", nil, nil, nil, false
 		if errno := w.statx(d.fd, rawName(d.arena[r.off:]), unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); errno != 0 {
 			w.v.Fail(e.Rel(), &Error{Op: "stat", Path: e.Path(), Err: errno})
 			continue
@@ -378,7 +397,10 @@ func (w *walker) dir(depth, fd int, rel []byte, st Stat) error {
 			w.v.Fail(e.Rel(), &Error{Op: "enter", Path: e.Path(), Cause: CauseMount})
 			continue
 		}
-		if w.attrs && e.Kind != rightful.KindSymlink {
+		if w.attrs && w.knows != nil {
+			e.known, e.isKnown = w.knows.Known(e)
+		}
+		if w.attrs && !e.isKnown && e.Kind != rightful.KindSymlink {
 			if err := e.readAttrs(); err != nil {
 				w.v.Fail(e.Rel(), &Error{Op: "read attributes of", Path: e.Path(), Err: err})
 				continue

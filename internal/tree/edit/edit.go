@@ -1,4 +1,5 @@
-// Package edit is the write side of tree: one change of owner, mode, ACL or capability on one pinned entry.
+// Package edit is the write side of tree: one change of owner, mode, ACL or capability on one pinned entry, or of the
+// places of two directories.
 //
 // It knows the system calls that work on an O_PATH descriptor and so cannot be led anywhere else, and what the kernel
 // changes besides what it was told to (Model). It verifies nothing: internal/repair, the only package that may import
@@ -139,4 +140,25 @@ func PermOf(a rightful.ACL) rightful.Mode {
 	}
 	o, _ := a.Find(rightful.ACLOther, 0)
 	return rightful.Mode(u.Perm)<<6 | rightful.Mode(g.Perm)<<3 | rightful.Mode(o.Perm)
+}
+
+// Exchange makes two directories change places, in one step that is seen whole or not at all (renameat2(2), Linux 3.15).
+// The first of each pair is the directory that the name is in.
+func Exchange(a *tree.Node, name string, b *tree.Node, other string) error {
+	return retry(func() error { return unix.Renameat2(a.FD(), name, b.FD(), other, unix.RENAME_EXCHANGE) })
+}
+
+// Move gives a directory a place where nothing stands.
+func Move(from *tree.Node, name string, to *tree.Node, other string) error {
+	return retry(func() error { return unix.Renameat2(from.FD(), name, to.FD(), other, unix.RENAME_NOREPLACE) })
+}
+
+// Sync makes what was exchanged or moved in directories durable. They must be pinned as bases are, open for reading.
+func Sync(dirs ...*tree.Node) error {
+	for _, d := range dirs {
+		if err := retry(func() error { return unix.Fsync(d.FD()) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

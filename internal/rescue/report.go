@@ -1,0 +1,245 @@
+package rescue
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"time"
+
+	"rightful"
+)
+
+// A Report is what is told of a rescue: what is back, from when, and what is not.
+type Report struct {
+	Account string    `json:"account"`
+	Home    string    `json:"home"`
+	Made    time.Time `json:"made"`
+	Sources []Origin  `json:"sources"`
+	Files   int64     `json:"files"`
+	Dirs    int64     `json:"dirs"`
+	Links   int64     `json:"links"`
+	Bytes   int64     `json:"bytes"`
+	// Furniture are the directories and links that no source had and the panel's rules supplied.
+	Furniture []string    `json:"furniture"`
+	Sites     []SiteState `json:"sites"`
+	Mailboxes []Mailbox   `json:"mailboxes"`
+	// Missing is what the snapshot knew and is not back.
+	Missing *Missing `json:"missing,omitempty"`
+	// Rejects counts what sources held and was not taken; the first are in Rejected.
+	Rejects  int64      `json:"rejects"`
+	Rejected []Rejected `json:"rejected"`
+	// Left counts the findings that check still has.
+	Left int `json:"left"`
+	// Aside is where the old home is kept; empty where there was none.
+	Aside string `json:"aside,omitempty"`
+	Run   string `json:"run"`
+}
+
+// An Origin is a source as the report names it.
+type Origin struct {
+	Source string    `json:"source"`
+	What   string    `json:"what"`
+	Taken  time.Time `json:"taken,omitzero"`
+	Files  int64     `json:"files"`
+	Bytes  int64     `json:"bytes"`
+	Cut    string    `json:"cut,omitempty"`
+}
+
+// A SiteState is a site before and after.
+type SiteState struct {
+	Site   string             `json:"site"`
+	Before rightful.SiteState `json:"before"`
+	After  rightful.SiteState `json:"after"`
+	Why    string             `json:"why,omitempty"`
+	// Empty: there is nothing in its document root.
+	Empty bool `json:"empty,omitempty"`
+	// Writes: PHP's user can make a file in the document root; WritesWhy says why not.
+	Writes    bool   `json:"writes"`
+	WritesWhy string `json:"writes_why,omitempty"`
+}
+
+// Missing compares the rebuilt home with a snapshot.
+type Missing struct {
+	Snapshot string    `json:"snapshot"`
+	Taken    time.Time `json:"taken"`
+	Files    int       `json:"files"`
+	// Samples are the first paths, below the home.
+	Samples []string `json:"samples"`
+	// Newer counts those that came or changed after the newest source was made; the others should have been in it.
+	Newer int `json:"newer"`
+}
+
+// lost lists the mailboxes that need a new password.
+func (r *Report) lost() (out []Mailbox) {
+	for _, m := range r.Mailboxes {
+		if !m.Password && !m.Elsewhere {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// Whole reports whether nothing is known to be missing.
+func (r *Report) Whole() bool {
+	for _, s := range r.Sites {
+		if s.After != rightful.SiteOK {
+			return false
+		}
+	}
+	for _, o := range r.Sources {
+		if o.Cut != "" {
+			return false
+		}
+	}
+	return len(r.lost()) == 0 && r.Rejects == 0 && r.Left == 0 && (r.Missing == nil || r.Missing.Files == 0)
+}
+
+// A view is the report in sentences, for both of its forms. Names are quoted by whoever writes them.
+type view struct {
+	*Report
+	When  string
+	Parts []part
+}
+
+type part struct {
+	Title string
+	Lines []string
+}
+
+// shown is how many of a long list are told.
+const shown = 20
+
+func some(lines []string, n int) []string {
+	if more := n - len(lines); more > 0 {
+		lines = append(lines, fmt.Sprintf("… and %d more", more))
+	}
+	return lines
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "of an unknown time"
+	}
+	return "of " + t.Local().Format("2 January 2006, 15:04")
+}
+
+// view makes the sentences.
+func (r *Report) view() view {
+	v := view{Report: r, When: r.Made.Local().Format("2 January 2006, 15:04")}
+	add := func(title string, lines []string) {
+		if len(lines) > 0 {
+			v.Parts = append(v.Parts, part{title, lines})
+		}
+	}
+	back := []string{fmt.Sprintf("%d files in %d directories, %s", r.Files, r.Dirs, rightful.SizeText(r.Bytes))}
+	for _, o := range r.Sources {
+		line := fmt.Sprintf("%d files (%s) from %s, %s", o.Files, rightful.SizeText(o.Bytes), o.What, when(o.Taken))
+		if o.Cut != "" {
+			line += "; it ends early: " + o.Cut
+		}
+		back = append(back, line)
+	}
+	add("What is back", back)
+	add("Web sites", r.siteLines())
+	add("Mail", r.mailLines())
+	add("What is not back", r.missingLines())
+	if len(r.Furniture) > 0 {
+		add("Made anew, as every account has it", some(r.Furniture[:min(shown, len(r.Furniture))], len(r.Furniture)))
+	}
+	var bad []string
+	for _, x := range r.Rejected[:min(shown, len(r.Rejected))] {
+		bad = append(bad, x.Path+": "+x.Reason)
+	}
+	add("Left out of what was in the backups", some(bad, int(r.Rejects)))
+	if r.Aside != "" {
+		add("The old home", []string{fmt.Sprintf("is kept at %s until it is removed", r.Aside)})
+	}
+	return v
+}
+
+func (r *Report) siteLines() (lines []string) {
+	for _, s := range r.Sites {
+		line := s.Site
+		switch {
+		case s.Empty:
+			line += ": there is nothing in its directory"
+		case s.After == rightful.SiteOK:
+			line += ": is served"
+		case s.After == rightful.SiteUnknown:
+			line += ": whether it is served is not known: " + s.Why
+		default:
+			line += ": is not served: " + s.Why
+		}
+		if s.WritesWhy != "" {
+			line += "; its programs cannot write there: " + s.WritesWhy
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func (r *Report) mailLines() (lines []string) {
+	for _, m := range r.Mailboxes {
+		line := m.Address
+		switch {
+		case m.Elsewhere:
+			line += ": password and account were not lost"
+		case m.Password:
+			line += ": the old password works"
+		default:
+			line += ": needs a new password"
+		}
+		switch {
+		case m.Messages:
+			line += ", its messages are back"
+		case !m.Elsewhere:
+			line += ", no messages were found"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func (r *Report) missingLines() []string {
+	m := r.Missing
+	if m == nil || m.Files == 0 {
+		return nil
+	}
+	lines := []string{fmt.Sprintf("%d files that were there on %s", m.Files, m.Taken.Local().Format("2 January 2006, 15:04"))}
+	if m.Newer > 0 {
+		lines[0] += fmt.Sprintf("; %d of them are newer than the backup", m.Newer)
+	}
+	if n := m.Files - m.Newer; n > 0 && len(r.Sources) > 0 {
+		lines = append(lines, fmt.Sprintf("%d should have been in the backup, and were not", n))
+	}
+	return append(lines, some(m.Samples[:min(shown, len(m.Samples))], m.Files)...)
+}
+
+// Text writes the report as text. clean makes a line fit for whoever reads it.
+func (r *Report) Text(w io.Writer, clean func(string) string) error {
+	v := r.view()
+	var b strings.Builder
+	fmt.Fprintf(&b, "The account %s was rebuilt on %s.\n", clean(r.Account), v.When)
+	for _, p := range v.Parts {
+		fmt.Fprintf(&b, "\n%s\n", p.Title)
+		for _, l := range p.Lines {
+			fmt.Fprintf(&b, "  %s\n", clean(l))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+//go:embed report.html
+var page string
+
+// HTML writes the report as a page that needs nothing else. Whatever names hold cannot become markup.
+func (r *Report) HTML(w io.Writer) error {
+	t, err := template.New("report").Parse(page)
+	if err != nil {
+		return err
+	}
+	return t.Execute(w, r.view())
+}

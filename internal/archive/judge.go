@@ -3,6 +3,7 @@ package archive
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -157,14 +158,18 @@ func (r *recogniser) byHits(finds []*find) {
 // systemUsers own files in homes without being accounts.
 var systemUsers = []string{"root", "nobody", "www-data", "apache", "httpd", "nginx", "http", "wwwrun", "www", "mail", "vmail", "psaadm", "diradmin"}
 
-// doubt takes back that a find by document roots is certain where the source names another owner of most of it.
+// doubt takes back that a find by document roots is certain where the source names another owner of most of it. Where the
+// directory is called like that owner too, it is that one's home.
 func (r *recogniser) doubt(f *find) {
 	if f.rank != rankDocRoots && f.rank != rankSites {
 		return
 	}
 	for user, n := range f.owners {
 		if 2*n > f.Entries && user != r.sub.name() && user != r.sub.Account && !slices.Contains(systemUsers, user) && strings.Trim(user, "0123456789") != "" {
-			f.Certain = false
+			f.Certain, f.Owner = false, user
+			if path.Base(f.src) == user {
+				f.Account = user
+			}
 			f.Why += fmt.Sprintf("; most of it belongs to %q there", user)
 		}
 	}

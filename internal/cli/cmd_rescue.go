@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"rightful"
 	"rightful/internal/panel"
@@ -114,6 +115,8 @@ type rescuing struct {
 	home string // links resolved
 	st   *rescue.Store
 	r    *rescue.Record
+	// looked is when it was found out what is left of the home.
+	looked time.Time
 	// vault and snapshot are the newest that know the account as it was; nil for none.
 	truth *lastKnown
 }
@@ -155,6 +158,12 @@ func (a *app) rescue(ctx context.Context, name string, f rescueFlags) error {
 			return err
 		}
 		defer unlock()
+		if x.r, err = x.st.Get(open.ID); err != nil { // as it is now that nobody else is at it
+			return fail(exitCannot, err)
+		}
+		if !x.r.Open() {
+			return fail(exitCannot, fmt.Errorf("open rescue %q: it has come to its end meanwhile; nothing was changed", open.ID))
+		}
 		switch {
 		case f.finish:
 			return x.finish(ctx)
@@ -162,16 +171,31 @@ func (a *app) rescue(ctx context.Context, name string, f rescueFlags) error {
 			return x.discard(ctx)
 		}
 		return x.resume(ctx)
-	case open != nil && open.Step == rescue.StepSwitched:
-		return fail(exitCannot, fmt.Errorf("begin: the old home of account %q is still kept by rescue %s; nothing was changed", name, open.ID),
-			a.again("rescue", name, "--finish"), a.again("undo", open.Run))
 	case open != nil && open.Removing():
 		return x.halfRemoved(open)
 	case open != nil:
-		return fail(exitCannot, fmt.Errorf("begin: rescue %s of account %q is not at its end; nothing was changed", open.ID, name),
-			a.again("rescue", name, "--resume"), a.again("rescue", name, "--discard"))
+		x.r = open
+		return x.unfinished()
 	}
 	return x.begin(ctx)
+}
+
+// unfinished refuses to begin where an earlier rescue is not at its end, and says how it could be brought there.
+func (x *rescuing) unfinished() error {
+	a, r := x.a, x.r
+	in, err := x.inPlace()
+	switch {
+	case err != nil:
+		return err
+	case in:
+		return fail(exitCannot, fmt.Errorf("begin: rescue %s brought a rebuilt home of account %q in, and is not finished; nothing was changed", r.ID, r.Account),
+			a.again("rescue", r.Account, "--finish"), a.again("undo", r.Run))
+	case r.Step == rescue.StepSwitched:
+		return fail(exitCannot, fmt.Errorf("begin: rescue %s of account %q was undone, and what it rebuilt is kept; nothing was changed", r.ID, r.Account),
+			a.again("rescue", r.Account, "--resume"), a.again("rescue", r.Account, "--discard"))
+	}
+	return fail(exitCannot, fmt.Errorf("begin: rescue %s of account %q is not at its end; nothing was changed", r.ID, r.Account),
+		a.again("rescue", r.Account, "--resume"), a.again("rescue", r.Account, "--discard"))
 }
 
 // realHome is where a home stands, links on the way resolved; the home itself need not be there.
@@ -215,6 +239,7 @@ func (x *rescuing) begin(ctx context.Context) error {
 	}
 	x.r = &rescue.Record{
 		Account: x.acct.Name, UID: x.acct.UID, GID: x.acct.GID, Home: x.home, By: a.by(), Command: a.commandLine(), Sources: sources,
+		Since: x.looked,
 	}
 	if x.truth.snapshot != nil {
 		x.r.Snapshot = x.truth.snapshot.ID
@@ -229,7 +254,11 @@ func (x *rescuing) begin(ctx context.Context) error {
 		}
 		return exitWith(exitFindings)
 	}
-	if err := a.confirm(ctx, fmt.Sprintf("Rebuild %s from %s?", x.home, counted(len(sources), "source", "sources"))); err != nil {
+	from := "from " + counted(len(sources), "source", "sources")
+	if len(sources) == 0 {
+		from = "with standard folders and links only"
+	}
+	if err := a.confirm(ctx, fmt.Sprintf("Rebuild %s %s?", x.home, from)); err != nil {
 		return err
 	}
 	if err := x.st.New(x.r); err != nil {

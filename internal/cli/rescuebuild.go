@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"rightful"
 	"rightful/internal/archive"
@@ -150,6 +151,7 @@ func (x *rescuing) unpack(ctx context.Context, q *rescue.Quarantine, n int, s *r
 		last = c.Bytes
 	}
 	if s.Spec == specHome {
+		x.r.Since = time.Now().UTC()
 		s.Counts, err = x.copyRuin(ctx, q, n, job, seen)
 		return err
 	}

@@ -205,6 +205,7 @@ func (x *rescuing) vaultSource(spec string) (*rescue.Source, error) {
 
 // ruin is what is left of the home; nil where that is nothing.
 func (x *rescuing) ruin(ctx context.Context) (*rescue.Source, error) {
+	x.looked = time.Now().UTC()
 	b, err := x.c.s.OpenBase(x.home)
 	if tree.IsNotExist(err) {
 		return nil, nil
@@ -294,7 +295,11 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 	if survey.Cut != nil {
 		a.warn("%s ends early: %v; what comes before that can be had", term.Quote(spec), survey.Cut)
 	}
-	c, err := x.choose(ctx, spec, survey)
+	what := fmt.Sprintf("a %s archive", o.Format)
+	if o.Format == archive.Dir {
+		what = "a directory"
+	}
+	c, err := x.choose(ctx, spec, what, survey)
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +315,7 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 }
 
 // choose settles which reading of a source is the right one.
-func (x *rescuing) choose(ctx context.Context, spec string, survey *archive.Survey) (*archive.Candidate, error) {
+func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archive.Survey) (*archive.Candidate, error) {
 	a := x.a
 	if len(x.f.maps) > 0 {
 		places, err := x.places()
@@ -321,12 +326,19 @@ func (x *rescuing) choose(ctx context.Context, spec string, survey *archive.Surv
 		if err != nil {
 			return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
 		}
-		c.What, c.Why = "an archive", "as you said"
+		c.What, c.Why = what, "as you said"
 		return &c, nil
 	}
 	all, err := survey.Candidates(x.subject(spec))
 	if err != nil {
 		return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+	}
+	for i := range all { // what belongs to somebody else here is not given away on a guess
+		if c := &all[i]; c.Owner != "" && c.Account == "" {
+			if _, here := x.c.ps.Account(c.Owner); here {
+				c.Account = c.Owner
+			}
+		}
 	}
 	own := slices.DeleteFunc(slices.Clone(all), func(c archive.Candidate) bool { return c.Account != "" })
 	switch {

@@ -84,6 +84,9 @@ type Record struct {
 	// Quarantine is where the home is rebuilt, and then the old one kept.
 	Quarantine string   `json:"quarantine"`
 	Sources    []Source `json:"sources"`
+	// Since is when what was left of the home was taken over, or was found to be nothing: what came there later is in the
+	// old home only.
+	Since time.Time `json:"since,omitzero"`
 	// Snapshot is the one that tells what there was, or empty.
 	Snapshot string `json:"snapshot,omitempty"`
 	// Furnished are the standard folders and links that no source had.

@@ -22,7 +22,7 @@ func (b *bench) rescues(ctx context.Context, w *world) error {
 		return err
 	}
 	state, plain := filepath.Join(b.dir, "state"), filepath.Join(w.root, "plain")
-	clear := func() error {
+	empty := func() error {
 		left, err := filepath.Glob(filepath.Join(w.root, "home", ".rightful-rescue-*"))
 		for _, dir := range append(left, home, plain, state) {
 			err = errors.Join(err, os.RemoveAll(dir))
@@ -30,7 +30,7 @@ func (b *bench) rescues(ctx context.Context, w *world) error {
 		return err
 	}
 	rescue := b.verb(w, w.entries, "rescue", name(0), "--from", archive, "--map", "home=.", "--yes")
-	rescue.before, rescue.after = clear, func() error {
+	rescue.before, rescue.after = empty, func() error {
 		n, err := count(home)
 		if err == nil && n < w.entries {
 			err = fmt.Errorf("rescue %s: %d entries of %d", home, n, w.entries)
@@ -39,13 +39,13 @@ func (b *bench) rescues(ctx context.Context, w *world) error {
 	}
 	const script = `mkdir "$2" && tar -xf "$1" -C "$2" && chown -R "$3:$3" "$2"`
 	uid := strconv.Itoa(firstUID)
-	tar := &contender{name: "tar -x; chown -R", argv: []string{"sh", "-c", script, "sh", archive, plain, uid}, entries: w.entries, before: clear}
-	synced := &contender{name: "tar -x; chown -R; sync -f", argv: []string{"sh", "-c", script + ` && sync -f "$2"`, "sh", archive, plain, uid}, entries: w.entries, before: clear}
+	tar := &contender{name: "tar -x; chown -R", argv: []string{"sh", "-c", script, "sh", archive, plain, uid}, entries: w.entries, before: empty}
+	synced := &contender{name: "tar -x; chown -R; sync -f", argv: []string{"sh", "-c", script + ` && sync -f "$2"`, "sh", archive, plain, uid}, entries: w.entries, before: empty}
 	if err := b.contest(ctx, "rebuilding a home", []*contender{rescue, tar, synced}, min(b.rounds, 3)); err != nil {
 		return err
 	}
 	b.faster("rescue", rescue, tar, 0.8)
-	return errors.Join(clear(), os.Remove(archive), os.Rename(aside, home))
+	return errors.Join(empty(), os.Remove(archive), os.Rename(aside, home))
 }
 
 // count counts what is in a directory and below it.

@@ -68,6 +68,11 @@ func TestHostileEntriesAreRejectedByThemselves(t *testing.T) {
 		{"a name that no file system takes", tarOf(t, tar.Header{Name: "a/" + long}, last), `a name of 256 bytes; file systems take 255`},
 		{"a path deeper than what is entered", tarOf(t, tar.Header{Name: deep}, last), `a path of 32769 bytes; 32768 are read`},
 		{"a device in a tar", tarOf(t, tar.Header{Name: "sda", Typeflag: tar.TypeBlock}, last), `byte 0: entry "sda": a device; no backup makes one right`},
+		{"a hard link to the parent", tarOf(t, tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "a/../../etc/shadow"}, last), `entry "x": a hard link to "a/../../etc/shadow": ".." in the path`},
+		{"a link to nothing", tarOf(t, tar.Header{Name: "x", Typeflag: tar.TypeSymlink}, last), `entry "x": a link to ""`},
+		{"a link to more than any path", tarOf(t, tar.Header{Name: "x", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("x/", 4096)}, last), `entry "x": a link to 8192 bytes; 4095 are read`},
+		{"a file in the place of the top", tarOf(t, tar.Header{Name: "./."}, last), `a file without a name`},
+		{"a link in the place of the top", tarOf(t, tar.Header{Name: "/", Typeflag: tar.TypeSymlink, Linkname: "/etc"}, last), `a symlink without a name`},
 		{"a member of an unknown kind", tarOf(t, tar.Header{Name: "odd", Typeflag: 'Q'}, last), `entry "odd": a member of the unknown kind 'Q'`},
 		{"the parent in an mtree", []byte("#mtree\n./a/../../b type=file mode=0644\nlast uid=7 gid=8 mode=0640 type=file\n"), `line 2: entry "./a/../../b": ".." in the path`},
 		{"leaving the directory of an mtree", []byte("#mtree\n..\nlast uid=7 gid=8 mode=0640 type=file\n"), `line 2: entry "..": it leaves the directory that the list began in`},
@@ -147,6 +152,8 @@ func TestAHomeInsideAPackageIsReadInItsPlace(t *testing.T) {
 		{"HestiaCP", tar.Header{Name: "./web/alice.example/domain_data.tar.gz"}, zipped.Bytes(), []string{"cpmove-alice/version", "home/web/alice.example/public_html", "home/web/alice.example/run"}, ""},
 		{"cut short", tar.Header{Name: "cpmove-alice/homedir.tar"}, inner[:700], []string{"cpmove-alice/homedir/public_html", "cpmove-alice/version"}, "the archive inside ends early: unexpected EOF"},
 		{"none", tar.Header{Name: "cpmove-alice/homedir.tar"}, bytes.Repeat([]byte("x"), 600), []string{"cpmove-alice/homedir.tar", "cpmove-alice/version"}, ""},
+		{"DirectAdmin", tar.Header{Name: "backup/home.tar.gz"}, zipped.Bytes(), []string{"cpmove-alice/version", "home/public_html", "home/run"}, ""},
+		{"Plesk", tar.Header{Name: "clients/c/domains/a.example/backup_user-data_2611200200.tgz", Uid: 7}, zipped.Bytes(), []string{"clients/c/domains/a.example/home/public_html", "clients/c/domains/a.example/home/run", "cpmove-alice/version"}, ""},
 		{"empty", tar.Header{Name: "cpmove-alice/homedir.tar"}, nil, []string{"cpmove-alice/version"}, ""},
 		{"a customer's file of that name", tar.Header{Name: "alice/homedir.tar", Uid: 20001}, inner, []string{"alice/homedir.tar", "cpmove-alice/version"}, ""},
 	}
@@ -168,6 +175,52 @@ func TestAHomeInsideAPackageIsReadInItsPlace(t *testing.T) {
 				t.Errorf("told %q, want %q", told, row.told)
 			}
 		})
+	}
+}
+
+// Beside what a panel keeps of its own, whoever owns it, an archive of the panel's name is the panel's.
+func TestAnArchiveBesideAPanelsDataIsRead(t *testing.T) {
+	home := withBody(tar.Header{Name: "backup/home.tar", Uid: 20001}, tarOf(t, tar.Header{Name: "Maildir/x"}))
+	got, _, _ := read(t, tarOf(t, withBody(tar.Header{Name: "backup/user.conf", Uid: 20001}, []byte("username=alice\n")), home), "")
+	if _, ok := got["home/Maildir/x"]; !ok {
+		t.Errorf("%q", keys(got))
+	}
+	got, _, _ = read(t, tarOf(t, home), "")
+	if _, ok := got["backup/home.tar"]; !ok || len(got) != 1 {
+		t.Errorf("alone: %q", keys(got))
+	}
+}
+
+// A hard link in an archive inside is to a name in that archive, and what is the top there is no file.
+func TestLinksInAnArchiveInsideStayInIt(t *testing.T) {
+	inner := tarOf(t, tar.Header{Name: "./x", Mode: 0o644}, tar.Header{Name: "y", Typeflag: tar.TypeLink, Linkname: "./x"},
+		tar.Header{Name: "z", Typeflag: tar.TypeLink, Linkname: "../cp/alice"}, tar.Header{Name: ".", Typeflag: tar.TypeSymlink, Linkname: "/etc"})
+	got, rejected, _ := read(t, tarOf(t, withBody(tar.Header{Name: "cpmove-alice/homedir.tar"}, inner)), "")
+	if y := got["cpmove-alice/homedir/y"]; !y.HardLink || y.Target != "cpmove-alice/homedir/x" || !y.Known.Has(archive.KnownTarget) {
+		t.Errorf("%+v", y)
+	}
+	if len(got) != 2 || len(rejected) != 2 {
+		t.Errorf("%q, rejected %q", keys(got), rejected)
+	}
+}
+
+// A file of nothing but holes is small in an archive, and any size to whoever reads it.
+func TestHolesEnd(t *testing.T) {
+	dir := t.TempDir()
+	text := run(t, dir, "truncate -s 8T big; echo x >small; tar --sparse -cf - big small")
+	o := opened(t, text)
+	e, err := o.Next()
+	if err != nil || e.Size != 8<<40 || len(text) > 1<<20 {
+		t.Fatalf("%+v, %v, in %d bytes", e, err, len(text))
+	}
+	if n, err := io.Copy(io.Discard, o.Content()); !errors.Is(err, archive.ErrBomb) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if _, err := o.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(o.Content()); string(b) != "x\n" || err != nil {
+		t.Errorf("what follows is %q, %v", b, err)
 	}
 }
 
@@ -210,6 +263,11 @@ func TestBombsEnd(t *testing.T) {
 	_, err = archive.Read(o, scratch(t))
 	if !errors.Is(err, archive.ErrBomb) {
 		t.Errorf("%d bytes that expand to 1.5 GiB: %v", z.Len(), err)
+	}
+	// One inside an archive ends what it is in, and what follows is read.
+	_, rejected, _ := read(t, tarOf(t, withBody(tar.Header{Name: "cpmove-alice/homedir.tar.zst"}, z.Bytes()), tar.Header{Name: "last"}), "")
+	if len(rejected) != 1 || !strings.Contains(rejected[0], archive.ErrBomb.Error()) {
+		t.Errorf("inside: %q", rejected)
 	}
 }
 

@@ -3,12 +3,9 @@ package archive
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"strings"
-
-	"rightful"
 )
 
 // outermostFinds drops finds that lie in the place of a better one, or are the same.
@@ -54,9 +51,7 @@ func (r *recogniser) measure() error {
 }
 
 func (f *find) count(e *Entry, rel string, names bool) {
-	if e.Kind == rightful.KindFile && !e.HardLink && e.Known.Has(KnownSize) && e.Size > 0 {
-		f.Bytes += min(e.Size, math.MaxInt64-f.Bytes)
-	}
+	f.Bytes += e.size(f.Bytes)
 	switch top, _, _ := strings.Cut(rel, "/"); top {
 	case "mail", "imap", "Maildir":
 		f.Mail = true

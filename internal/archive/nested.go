@@ -39,20 +39,23 @@ type inside struct {
 // insideOf tells by its name what an archive holds. HestiaCP's and DirectAdmin's parts get one place together, "home",
 // which neither has: so that what these panels keep of their own beside them is elsewhere.
 func insideOf(name string) (in inside, ok bool) {
-	dir, file := path.Split(name)
-	dir = strings.TrimSuffix(dir, "/")
-	if strings.Count(name, "/") > maxNest {
-		return in, false
-	}
-	if strings.HasSuffix(file, "_dir") { // Virtualmin: DOMAIN_dir, of the domain's home
-		return inside{top: dir, below: name}, true
-	}
 	stem := ""
 	for _, suffix := range archiveSuffixes {
-		if s, cut := strings.CutSuffix(file, suffix); cut {
+		if s, cut := strings.CutSuffix(name, suffix); cut {
 			stem = s
 		}
 	}
+	virtualmin := strings.HasSuffix(name, "_dir")
+	if stem == "" && !virtualmin || strings.Count(name, "/") > maxNest {
+		return in, false
+	}
+	dir, stem := path.Split(stem)
+	if virtualmin { // DOMAIN_dir, of the domain's home
+		dir, _ = path.Split(name)
+		dir = strings.TrimSuffix(dir, "/")
+		return inside{top: dir, below: name}, true
+	}
+	dir = strings.TrimSuffix(dir, "/")
 	up, last := path.Split(dir)
 	up = strings.TrimSuffix(up, "/")
 	above, kind := path.Split(up)
@@ -83,13 +86,11 @@ func cpanelDir(dir string) bool {
 // panelData gives the directory of a backup of which a name is the panel's own data.
 func panelData(name string) (top string, ok bool) {
 	dir, file := path.Split(name)
-	up, last := path.Split(strings.TrimSuffix(dir, "/"))
-	up = strings.TrimSuffix(up, "/")
-	switch {
-	case last == "backup" && file == "user.conf", last == "pam" && file == "passwd", last == "cp":
-		return up, true
-	case strings.HasSuffix(file, "_virtualmin"):
-		return strings.TrimSuffix(dir, "/"), true
+	dir = strings.TrimSuffix(dir, "/")
+	for i := range tellers {
+		if top, ok = tellers[i].of(dir, file); ok {
+			return top, true
+		}
 	}
 	return "", false
 }

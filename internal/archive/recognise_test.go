@@ -204,6 +204,14 @@ var layouts = []struct {
 		want: []reading{{"a document root", "one=public_html", false, "", ""}, {"a document root", "two=public_html", false, "", ""}},
 	},
 	{
+		name: "a public_html with pages only below", make: `f public_html/blog/index.php public_html/img/a.png; tar -cf source public_html`, sub: func(s *archive.Subject) { s.DocRoots = []string{"web"} },
+		want: []reading{{"a document root", "public_html=web", false, "", `"public_html" has such a name`}},
+	},
+	{
+		name: "a web that holds sites, of domains that are not known", make: `site web/other.example/public_html; f web/other.example/logs/x; tar -cf source web`, sub: func(s *archive.Subject) { s.DocRoots = []string{"site"} },
+		want: []reading{{"a document root", "web/other.example/public_html=site", false, "", ""}},
+	},
+	{
 		name: "sites in directories called like the domains", make: `site sites/alice.example; site sites/shop.example/htdocs; site sites/other.example; tar -cf source sites`,
 		sub: func(s *archive.Subject) {
 			s.DocRoots[1] = "public_html/shop"

@@ -26,39 +26,54 @@ const (
 
 // A teller is a file of a panel that names the account.
 type teller struct {
-	panel, dir string         // the directory that it lies in, "" for that of the backup
-	file       *regexp.Regexp // its name
-	user       *regexp.Regexp // in its content; nil where its name is the account's
+	panel, dir     string         // dir is the directory that it lies in, "" for that of the backup
+	prefix, suffix string         // of its name
+	user           *regexp.Regexp // in its content; nil where its name is the account's
 }
 
-// tellers are the files of panels that name the account (fact sheets of the panels' backups: what each restore reads first).
+// tellers are the files by which a panel's own restore knows the account, and others that name it.
 var tellers = []teller{
-	{panel: "cpanel", dir: "cp", file: regexp.MustCompile(`^[a-z0-9_.-]+$`)},
-	{panel: "directadmin", dir: "backup", file: regexp.MustCompile(`^user\.conf$`), user: regexp.MustCompile(`(?m)^username=([^\s=]+)\s*$`)},
-	{panel: "hestia", dir: "pam", file: regexp.MustCompile(`^passwd$`), user: regexp.MustCompile(`^([^:\s]+):[^:\n]*:\d+:`)},
-	{panel: "virtualmin", dir: ".backup", file: regexp.MustCompile(`_virtualmin$`), user: regexp.MustCompile(`(?m)^user=(\S+)$`)},
-	{panel: "virtualmin", file: regexp.MustCompile(`_virtualmin$`), user: regexp.MustCompile(`(?m)^user=(\S+)$`)},
-	{panel: "plesk", file: regexp.MustCompile(`^backup_info_[0-9_]+\.xml$`), user: regexp.MustCompile(`<sysuser [^>]*\bname="([^"<>&]+)"`)},
-	{panel: "cyberpanel", file: regexp.MustCompile(`^meta\.xml$`), user: regexp.MustCompile(`<externalApp>([^<>&\s]+)</externalApp>`)},
+	{panel: "cpanel", dir: "cp"},
+	{panel: "directadmin", dir: "backup", prefix: "user.conf", suffix: "user.conf", user: regexp.MustCompile(`(?m)^username=([^\s=]+)\s*$`)},
+	{panel: "hestia", dir: "pam", prefix: "passwd", suffix: "passwd", user: regexp.MustCompile(`^([^:\s]+):[^:\n]*:\d+:`)},
+	{panel: "virtualmin", dir: ".backup", suffix: "_virtualmin", user: regexp.MustCompile(`(?m)^user=(\S+)$`)},
+	{panel: "virtualmin", suffix: "_virtualmin", user: regexp.MustCompile(`(?m)^user=(\S+)$`)},
+	{panel: "plesk", prefix: "backup_info_", suffix: ".xml", user: regexp.MustCompile(`<sysuser [^>]*\bname="([^"<>&]+)"`)},
+	{panel: "cyberpanel", prefix: "meta.xml", suffix: "meta.xml", user: regexp.MustCompile(`<externalApp>([^<>&\s]+)</externalApp>`)},
+}
+
+// of reports whether a file in a directory is such a one, and gives the directory of the backup.
+func (t *teller) of(dir, file string) (top string, ok bool) {
+	if !strings.HasPrefix(file, t.prefix) || !strings.HasSuffix(file, t.suffix) {
+		return "", false
+	}
+	if t.dir == "" {
+		return dir, true
+	}
+	if rest, cut := strings.CutSuffix(dir, t.dir); cut && (rest == "" || rest[len(rest)-1] == '/') {
+		return strings.TrimSuffix(rest, "/"), true
+	}
+	return "", false
 }
 
 // hear keeps what an entry tells of whose the backup is. Where there is more than is kept, the outermost count: below them
 // a customer may have put anything.
 func (s *Survey) hear(e *Entry, o *Opened) {
-	if e.Kind != rightful.KindFile || strings.Count(e.Name, "/") > maxNest {
+	if e.Kind != rightful.KindFile {
 		return
 	}
 	dir, file := path.Split(e.Name)
 	dir = strings.TrimSuffix(dir, "/")
 	for i := range tellers {
 		t := &tellers[i]
-		if t.dir != "" && path.Base(dir) != t.dir || !t.file.MatchString(file) {
+		top, ok := t.of(dir, file)
+		if !ok {
 			continue
 		}
-		said := told{panel: t.panel, top: dir, user: file, file: e.Name}
-		if t.dir != "" {
-			said.top = strings.TrimSuffix(strings.TrimSuffix(dir, t.dir), "/")
+		if strings.Count(e.Name, "/") > maxNest {
+			return
 		}
+		said := told{panel: t.panel, top: top, user: file, file: e.Name}
 		at := len(s.told)
 		if at == maxTold {
 			deepest := slices.MaxFunc(s.told, func(a, b told) int { return strings.Count(a.file, "/") - strings.Count(b.file, "/") })

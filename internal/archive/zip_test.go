@@ -176,6 +176,19 @@ func TestAContentOfAZipIsAsLongAsItSaysAndSound(t *testing.T) {
 	}
 }
 
+// The header of a member may say that it is longer than the archive.
+func TestDataOfAZipLiesBeforeTheDirectory(t *testing.T) {
+	text := zipOf(rawMember{name: "x", body: "x"})
+	text[28] = 40 // of an extra field there
+	o := opened(t, text)
+	if _, err := o.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(o.Content()); err == nil || !strings.Contains(err.Error(), "zip: damaged") {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 // A bomb of a new kind has many members whose data is the same.
 func TestOverlappingMembersAreRejected(t *testing.T) {
 	members := []rawMember{{name: "0", body: strings.Repeat("\x00", 1<<20), method: 8}}

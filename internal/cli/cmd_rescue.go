@@ -171,6 +171,8 @@ func (a *app) rescue(ctx context.Context, name string, f rescueFlags) error {
 			return x.discard(ctx)
 		}
 		return x.resume(ctx)
+	case open != nil && open.Removing():
+		return x.halfRemoved(open)
 	case open != nil:
 		x.r = open
 		return x.unfinished()
@@ -279,8 +281,25 @@ func without(args []string, drop string) (out []string) {
 	return out
 }
 
+// removal is the flag by which a removal goes on.
+func removal(r *rescue.Record) string {
+	if r.Step == rescue.StepFinishing {
+		return "--finish"
+	}
+	return "--discard"
+}
+
+// halfRemoved refuses everything but to go on removing.
+func (x *rescuing) halfRemoved(r *rescue.Record) error {
+	how := removal(r)
+	return fail(exitCannot, fmt.Errorf("go on with rescue %s: %s was begun; nothing was changed", r.ID, how), x.a.again("rescue", x.acct.Name, how))
+}
+
 // resume goes on with a rescue that was cut short.
 func (x *rescuing) resume(ctx context.Context) error {
+	if x.r.Removing() {
+		return x.halfRemoved(x.r)
+	}
 	if x.r.Home != x.home || x.r.UID != x.acct.UID {
 		return fail(exitCannot, fmt.Errorf("resume rescue %s: account %q was another then, with uid %d and home %q; nothing was changed", x.r.ID, x.acct.Name, x.r.UID, x.r.Home),
 			x.a.again("rescue", x.acct.Name, "--discard"))
@@ -332,6 +351,9 @@ func (x *rescuing) work(ctx context.Context) error {
 // cutShort adds to an error how to go on.
 func (x *rescuing) cutShort(ctx context.Context, err error) error {
 	hints := []string{x.a.again("rescue", x.acct.Name, "--resume"), x.a.again("rescue", x.acct.Name, "--discard")}
+	if x.r.Removing() {
+		hints = []string{x.a.again("rescue", x.acct.Name, removal(x.r))}
+	}
 	if ctx.Err() != nil {
 		return fail(exitInterrupted, errors.New("interrupted"), hints...)
 	}
@@ -345,13 +367,16 @@ func (x *rescuing) cutShort(ctx context.Context, err error) error {
 // finish removes the old home.
 func (x *rescuing) finish(ctx context.Context) error {
 	a := x.a
+	if x.r.Step == rescue.StepDiscarding {
+		return x.halfRemoved(x.r)
+	}
 	if in, err := x.inPlace(); err != nil {
 		return err
 	} else if !in {
 		return fail(exitCannot, fmt.Errorf("finish rescue %s: the rebuilt home does not stand in its place; nothing was changed", x.r.ID),
 			a.again("rescue", x.acct.Name, "--resume"), a.again("rescue", x.acct.Name, "--discard"))
 	}
-	return x.remove(ctx, rescue.StepFinished, fmt.Sprintf("Remove the old home of %s, kept at %s, for good?", x.acct.Name, x.r.Quarantine), "the old home is removed; the run can not be undone any more")
+	return x.remove(ctx, rescue.StepFinishing, rescue.StepFinished, fmt.Sprintf("Remove the old home of %s, kept at %s, for good?", x.acct.Name, x.r.Quarantine), "the old home is removed; the run can not be undone any more")
 }
 
 // discard removes what was rebuilt.
@@ -362,10 +387,10 @@ func (x *rescuing) discard(ctx context.Context) error {
 		return fail(exitCannot, fmt.Errorf("discard rescue %s: the rebuilt home stands in its place; nothing was changed", x.r.ID),
 			x.a.again("undo", x.r.Run), x.a.again("rescue", x.acct.Name, "--finish"))
 	}
-	return x.remove(ctx, rescue.StepDiscarded, fmt.Sprintf("Remove what was rebuilt for %s at %s?", x.acct.Name, x.r.Quarantine), "what was rebuilt is removed; the account was not changed")
+	return x.remove(ctx, rescue.StepDiscarding, rescue.StepDiscarded, fmt.Sprintf("Remove what was rebuilt for %s at %s?", x.acct.Name, x.r.Quarantine), "what was rebuilt is removed; the account was not changed")
 }
 
-func (x *rescuing) remove(ctx context.Context, step rescue.Step, question, done string) error {
+func (x *rescuing) remove(ctx context.Context, during, step rescue.Step, question, done string) error {
 	a := x.a
 	if err := a.confirm(ctx, question); err != nil {
 		return err
@@ -380,6 +405,11 @@ func (x *rescuing) remove(ctx context.Context, step rescue.Step, question, done 
 		return fail(exitCannot, err)
 	}
 	defer q.Close()
+	// From here on there is nothing to be gone on with.
+	x.r.Step = during
+	if err := x.st.Save(x.r); err != nil {
+		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
+	}
 	if err := q.Remove(ctx); err != nil {
 		return x.cutShort(ctx, err)
 	}

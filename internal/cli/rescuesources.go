@@ -237,10 +237,14 @@ func (m *measure) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	}
 	m.entries++
 	if e.Kind == rightful.KindFile {
-		m.bytes += e.Size
+		// The holes of a sparse file take no room in the copy either; what is compressed on the disk is so by less than this.
+		m.bytes += min(e.Size, 8*e.Taken+maxInline)
 	}
 	return true, nil
 }
+
+// maxInline is how much of a file there can be in its inode, and be counted nowhere.
+const maxInline = 4 << 10
 
 // Enter implements tree.Visitor.
 func (m *measure) Enter(*tree.Dir) error { return nil }
@@ -555,13 +559,13 @@ func (x *rescuing) openProgram(ctx context.Context, name string, args ...string)
 }
 
 // tarOf writes a directory as a tar archive into a pipe. A file whose content could not be read to its end is filled up
-// with zeros, so that the archive goes on behind it, and named to bad.
-func tarOf(src *archive.Opened, to io.Writer, bad func(name string, err error)) error {
+// with zeros, so that the archive goes on behind it, and named to bad as cut.
+func tarOf(src *archive.Opened, to io.Writer, bad func(name string, cut bool, err error)) error {
 	w := tar.NewWriter(to)
 	for {
 		e, err := src.Next()
 		if r, ok := errors.AsType[*archive.Rejected](err); ok {
-			bad(r.Name, errors.New(r.Why))
+			bad(r.Name, false, errors.New(r.Why))
 			continue
 		}
 		if err == io.EOF {
@@ -581,7 +585,7 @@ func tarOf(src *archive.Opened, to io.Writer, bad func(name string, err error)) 
 		case rightful.KindSymlink:
 			h.Typeflag = tar.TypeSymlink
 		default:
-			bad(e.Name, fmt.Errorf("a %s; no backup makes one right", e.Kind))
+			bad(e.Name, false, fmt.Errorf("a %s; no backup makes one right", e.Kind))
 			continue
 		}
 		if e.Name == "" {
@@ -595,7 +599,7 @@ func tarOf(src *archive.Opened, to io.Writer, bad func(name string, err error)) 
 		}
 		n, err := io.Copy(w, io.LimitReader(content, h.Size))
 		if n < h.Size {
-			bad(e.Name, fmt.Errorf("read: %w", errors.Join(err, io.ErrUnexpectedEOF)))
+			bad(e.Name, true, fmt.Errorf("read: %w", errors.Join(err, io.ErrUnexpectedEOF)))
 			if _, err := io.CopyN(w, zeros{}, h.Size-n); err != nil {
 				return err
 			}

@@ -196,7 +196,8 @@ func TestTheJSONPageNamesEveryKindAndField(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds, names := 0, 0
-	for _, f := range append(files, "../../rightful.go", "../check/check.go", "../check/logs.go", "../panel/panel.go", "../panel/busy.go") {
+	for _, f := range append(files, "../../rightful.go", "../check/check.go", "../check/logs.go", "../panel/panel.go", "../panel/busy.go",
+		"../rescue/record.go", "../rescue/report.go", "../rescue/mail.go") {
 		src, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)

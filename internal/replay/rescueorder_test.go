@@ -206,7 +206,7 @@ func (s *server) directories(account string) {
 		if s.sh(`[ -e ~dave/public_html/"$1" ] && echo there || :`, f) != "" {
 			t.Errorf("%q, which the account could not read, is in its home", f)
 		}
-		if !slices.ContainsFunc(r.report(t).Rejected, func(x rescue.Rejected) bool { return x.Path == "public_html/"+f && strings.Contains(x.Reason, "permission") }) {
+		if !slices.ContainsFunc(r.report(t).Rejected, func(x rescue.Rejected) bool { return x.Path == "public_html/"+f && strings.Contains(x.Reason, "the account itself may not read it") }) {
 			t.Errorf("the report does not name %q: %v", f, r.report(t).Rejected)
 		}
 	}

@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"compress/gzip"
 	"context"
-	"io"
 	"os"
 	"path"
 	"slices"
@@ -83,7 +81,7 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 		Account: x.acct.Name, Home: x.acct.Home, Made: time.Now().UTC(), Sources: []rescue.Origin{}, Furniture: x.r.Furnished,
 		Sites: []rescue.SiteState{}, Rejected: []rescue.Rejected{}, Run: x.r.Run,
 	}
-	total := &census{}
+	total := &census{letters: newLetters()}
 	if err := home.Walk(ctx, total, false); err != nil {
 		return nil, x.a.runError(ctx, err)
 	}
@@ -107,7 +105,7 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 		return nil, err
 	}
 	r.Mailboxes = x.mailboxes(home, total.mail)
-	if r.Missing, err = x.missing(ctx, home); err != nil {
+	if r.Missing, err = x.missing(ctx, home, total.letters, r.Mailboxes); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -117,6 +115,7 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 type census struct {
 	files, dirs, links, bytes int64
 	mail                      []string // directories that may be mailboxes
+	letters                   letters
 	measure
 }
 
@@ -130,6 +129,9 @@ func (c *census) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	case e.Kind == rightful.KindFile:
 		c.files++
 		c.bytes += e.Size
+		if rel := d.Rel(); strings.HasPrefix(rel, "mail/") {
+			c.letters.add(e.Rel())
+		}
 	case e.Kind == rightful.KindDir:
 		c.dirs++
 		if rel := d.Rel(); strings.HasPrefix(rel, "mail/") && strings.Count(rel, "/") == 1 && len(c.mail) < maxMailDirs {
@@ -201,86 +203,6 @@ func (x *rescuing) tryWrite(ctx context.Context, cur *tree.Cursor, site *rightfu
 	}
 }
 
-// logTail is how much of each mail log is looked at, from its end.
-const logTail = 64 << 20
-
-// mailLogs are the logs of Exim and Dovecot on a server of cPanel's, and what logrotate has made of them: NAME.1,
-// NAME-20261122, and either with .gz.
-func (x *rescuing) mailLogs() (out []string) {
-	names, err := x.c.s.ListForeign("/var/log", maxLogs)
-	if err != nil {
-		return nil
-	}
-	for _, n := range names {
-		for _, of := range []string{"exim_mainlog", "maillog", "dovecot.log"} {
-			if rest, ok := strings.CutPrefix(n, of); ok && (rest == "" || rest[0] == '.' || rest[0] == '-') {
-				out = append(out, path.Join("/var/log", n))
-			}
-		}
-	}
-	return out
-}
-
-// maxLogs bounds the names of a directory of logs.
-const maxLogs = 10_000
-
-// mailboxes names those that there were, from every trace.
-func (x *rescuing) mailboxes(home *tree.Base, dirs []string) []rescue.Mailbox {
-	var domains []string
-	for i := range x.acct.Sites {
-		domains = append(domains, x.acct.Sites[i].Domains...)
-	}
-	m := rescue.NewMailboxes(domains)
-	for _, address := range x.acct.Mailboxes {
-		m.Known(address)
-	}
-	if len(x.acct.Mailboxes) == 0 && x.acct.Panel == "cpanel" {
-		m.Home(home)
-		for _, dir := range dirs {
-			m.Path(dir, "mail directory")
-		}
-		if rec := x.truth.records; rec != nil {
-			for e, err := range rec.All() {
-				if err == nil && e.Kind == rightful.KindDir && strings.HasPrefix(e.Rel, "mail/") && rec.BaseOf(e) == x.home {
-					m.Path(e.Rel, "snapshot")
-				}
-			}
-		}
-		for _, d := range domains {
-			if text, err := x.c.s.ReadFile("/etc/valiases/"+d, 1<<20); err == nil && !strings.Contains(d, "/") {
-				m.Aliases(d, text)
-			}
-		}
-		for _, name := range x.mailLogs() {
-			if text := x.tail(name); text != nil {
-				m.Log(text)
-			}
-		}
-	}
-	return m.List(home)
-}
-
-// tail reads the end of a log.
-func (x *rescuing) tail(name string) []byte {
-	f, st, err := x.c.s.OpenForeign(name)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	var r io.Reader = f
-	if strings.HasSuffix(name, ".gz") {
-		if r, err = gzip.NewReader(f); err != nil {
-			return nil
-		}
-	} else if st.Size > logTail {
-		if _, err := f.Seek(st.Size-logTail, io.SeekStart); err != nil {
-			return nil
-		}
-	}
-	b, _ := io.ReadAll(io.LimitReader(r, logTail)) // what comes before a damage stands
-	return b
-}
-
 // late finds what came into the old home, or changed there, after it was taken over.
 func (x *rescuing) late(ctx context.Context, home *tree.Base, aside string) (*rescue.Late, error) {
 	if x.r.Since.IsZero() {
@@ -331,8 +253,8 @@ func (v *lateFiles) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	return true, nil
 }
 
-// missing holds the rebuilt home against the snapshot.
-func (x *rescuing) missing(ctx context.Context, home *tree.Base) (*rescue.Missing, error) {
+// missing holds the rebuilt home against the snapshot. A message that was read since, and is called otherwise, is not missing.
+func (x *rescuing) missing(ctx context.Context, home *tree.Base, have letters, boxes []rescue.Mailbox) (*rescue.Missing, error) {
 	sn, rec := x.truth.snapshot, x.truth.records
 	if rec == nil {
 		return nil, nil
@@ -362,7 +284,13 @@ func (x *rescuing) missing(ctx context.Context, home *tree.Base) (*rescue.Missin
 			n.Close()
 			continue
 		}
+		if have.has(e.Rel) {
+			continue
+		}
 		m.Files++
+		if i := slices.IndexFunc(boxes, func(b rescue.Mailbox) bool { return b.Holds(e.Rel) }); i >= 0 && isLetter(e.Rel) {
+			boxes[i].Missing++
+		}
 		if e.Ctime > newest {
 			m.Newer++
 		}

@@ -173,6 +173,7 @@ func (s *server) ruinAndBackup(account string) {
 		t.Errorf("the old home is not as it was:\n%s", strings.Join(hostbox.Differ(strings.Join(ruin, "\n"), strings.Join(got, "\n"), 12), "\n"))
 	}
 	s.rescue(account, "--from", file).exit(t, 3).says(t, "is not at its end; nothing was changed", "rescue bob --resume", "rescue bob --discard")
+	s.rescue(account, "--finish", "--yes").exit(t, 3).says(t, "does not stand in its place; nothing was changed", "rescue bob --resume")
 	s.rescue(account, "--resume", "--keep").exit(t, 0)
 	if code, _, _ := s.Get(t.Context(), ask, "/"); code != 503 {
 		t.Errorf("kept although it is worse, http://%s/ is %d", ask, code)
@@ -220,6 +221,9 @@ func (s *server) directories(account string) {
 // meanwhile has mail delivered into a home that is being rebuilt.
 func (s *server) meanwhile(account string) {
 	t := s.t
+	// Since the snapshot one message was read, and one deleted.
+	s.rightful("snapshot", "take", account).exit(t, 0)
+	s.sh(`cd ~carol/mail/carol.example/info && rm cur/*M1P0.* && set -- new/*M1P1.* && mv "$1" "cur/${1#new/}:2,S"`)
 	file := s.backup(account, hostbox.Package)
 	others := s.others(account)
 	s.sh(`rm -rf ~carol/public_html`)
@@ -238,7 +242,10 @@ func (s *server) meanwhile(account string) {
 	if late != nil && slices.ContainsFunc(late.Samples, func(n rescue.Named) bool { return !strings.HasPrefix(n.Path, "mail/carol.example/info/") }) {
 		t.Errorf("what did not change is said to have come meanwhile: %+v", late)
 	}
-	s.tells(account, "with mail that came meanwhile", "What came while it was rebuilt", "are there only (/home/.rightful-rescue-", "mail/carol.example/info/new/")
+	if got := paths(r.report(t).Missing.Samples); len(got) != 1 || !strings.Contains(got[0], "M1P0.") || r.report(t).Mailboxes[0].Missing != 1 {
+		t.Errorf("of two messages, one read and one deleted, are missing: %q; %+v", got, r.report(t).Mailboxes)
+	}
+	s.tells(account, "with mail that came meanwhile", "info@carol.example: the old password works, 1 of its messages are not back", "What came while it was rebuilt", "are there only (/home/.rightful-rescue-", "mail/carol.example/info/new/")
 	s.clean("with mail that came meanwhile")
 	s.alone("with mail that came meanwhile", account, others)
 }

@@ -23,9 +23,21 @@ type Mailbox struct {
 	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Messages: its directory is back.
 	Messages bool `json:"messages"`
+	// Missing counts messages that the snapshot knew and that are not back.
+	Missing int `json:"missing,omitempty"`
 	// Traces are what tells of it: "passwd", "shadow", "quota", "mail directory", "snapshot", "email_accounts.json",
 	// "aliases", "mail log", "panel".
 	Traces []string `json:"traces"`
+}
+
+// Holds reports whether a path below the home lies in the mailbox.
+func (b *Mailbox) Holds(rel string) bool {
+	user, domain, _ := strings.Cut(b.Address, "@")
+	rest, ok := strings.CutPrefix(rel, "mail/")
+	if ok {
+		rest, ok = strings.CutPrefix(rest, domain+"/")
+	}
+	return ok && strings.HasPrefix(rest, user+"/")
 }
 
 // Mailboxes gathers the mailboxes of an account from what is left of them.

@@ -46,3 +46,14 @@ func TestAliasesNameTheMailboxesBehindThem(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestAMailboxHoldsWhatLiesInItsDirectory(t *testing.T) {
+	b := Mailbox{Address: "info@a.example"}
+	for rel, want := range map[string]bool{
+		"mail/a.example/info/cur/1": true, "mail/a.example/info2/cur/1": false, "mail/b.example/info/cur/1": false, "mail/info/cur/1": false, "mail/a.example/info": false,
+	} {
+		if b.Holds(rel) != want {
+			t.Errorf("%q: %t, want %t", rel, !want, want)
+		}
+	}
+}

@@ -238,6 +238,8 @@ func (r *Report) mailLines() (lines []string) {
 			line += ": needs a new password"
 		}
 		switch {
+		case m.Messages && m.Missing > 0:
+			line += fmt.Sprintf(", %d of its messages are not back", m.Missing)
 		case m.Messages:
 			line += ", its messages are back"
 		case !m.Elsewhere:

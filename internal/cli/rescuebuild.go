@@ -68,8 +68,7 @@ func (x *rescuing) rebuild(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			s.Counts.Kept += c.Kept
-			s.Counts.Add(rescue.Counts{Rejects: c.Rejects, Rejected: c.Rejected})
+			s.Counts.Add(rescue.Counts{Kept: c.Kept, KeptBytes: c.KeptBytes, Rejects: c.Rejects, Rejected: c.Rejected})
 			s.Merged = true
 			if err := x.st.Save(x.r); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"rightful/internal/rescue"
 	"rightful/internal/term"
 	"rightful/internal/tree"
+	"rightful/internal/web"
 )
 
 // maxTold bounds the names of missing files in a report.
@@ -90,7 +91,8 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 	for i := range x.r.Sources {
 		s := &x.r.Sources[i]
 		r.Sources = append(r.Sources, rescue.Origin{
-			Source: s.Spec, What: s.What, Taken: s.Taken, Files: s.Counts.Files - s.Counts.Kept, Bytes: s.Counts.Bytes, Cut: s.Counts.Cut,
+			Source: s.Spec, What: s.What, Taken: s.Taken, Cut: s.Counts.Cut,
+			Files: s.Counts.Files - s.Counts.Kept, Bytes: max(0, s.Counts.Bytes-s.Counts.KeptBytes), // whose names were hard links has them once
 		})
 		sum.Add(s.Counts)
 	}
@@ -163,11 +165,16 @@ func (x *rescuing) sites(ctx context.Context, home *tree.Base, r *rescue.Report)
 	}
 	cur := home.Cursor()
 	defer cur.Close()
+	asker := x.a.newVerifier(x.c.opts, nil)
 	for _, v := range now.Now {
 		s := rescue.SiteState{Site: v.Site, Before: before[v.Site], After: v.State, Why: v.Why}
 		i := slices.IndexFunc(x.acct.Sites, func(o rightful.Site) bool { return o.Name == v.Site })
 		if i >= 0 {
 			x.tryWrite(ctx, cur, &x.acct.Sites[i], &s)
+			v.Samples = nil // the front page alone
+			for _, a := range web.Probe(ctx, asker.requests(x.acct, v), web.ProbeOptions{}) {
+				s.Answers = max(s.Answers, a.Status) // the worst of its addresses
+			}
 		}
 		r.Sites = append(r.Sites, s)
 	}

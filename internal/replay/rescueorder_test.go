@@ -174,7 +174,10 @@ func (s *server) ruinAndBackup(account string) {
 	}
 	s.rescue(account, "--from", file).exit(t, 3).says(t, "is not at its end; nothing was changed", "rescue bob --resume", "rescue bob --discard")
 	s.rescue(account, "--finish", "--yes").exit(t, 3).says(t, "does not stand in its place; nothing was changed", "rescue bob --resume")
-	s.rescue(account, "--resume", "--keep").exit(t, 0)
+	kept := s.rescue(account, "--resume", "--keep").exit(t, 1)
+	if site := kept.report(t).Sites[0]; site.Answers != 503 {
+		t.Errorf("the report says of a site that answers 503: %+v", site)
+	}
 	if code, _, _ := s.Get(t.Context(), ask, "/"); code != 503 {
 		t.Errorf("kept although it is worse, http://%s/ is %d", ask, code)
 	}

@@ -57,6 +57,8 @@ type SiteState struct {
 	Before rightful.SiteState `json:"before"`
 	After  rightful.SiteState `json:"after"`
 	Why    string             `json:"why,omitempty"`
+	// Answers is the status of its front page, by a real request; 0 where none was made or nothing came.
+	Answers int `json:"answers,omitempty"`
 	// Empty: there is nothing in its document root but what was made anew, and names that begin with a dot.
 	Empty bool `json:"empty,omitempty"`
 	// Writes: PHP's user can make a file in the document root; WritesWhy says why not.
@@ -121,7 +123,7 @@ func (r *Report) lost() (out []Mailbox) {
 // Whole reports whether nothing is known to be missing.
 func (r *Report) Whole() bool {
 	for _, s := range r.Sites {
-		if s.After != rightful.SiteOK || s.Empty && r.Missing == nil {
+		if s.After != rightful.SiteOK || s.Answers >= 500 || s.Empty && r.Missing == nil {
 			return false
 		}
 	}
@@ -211,6 +213,8 @@ func (r *Report) siteLines() (lines []string) {
 		switch {
 		case s.Empty:
 			line += ": there is no page in its directory"
+		case s.Answers >= 500:
+			line += fmt.Sprintf(": its front page answers %d", s.Answers)
 		case s.After == rightful.SiteOK:
 			line += ": is served"
 		case s.After == rightful.SiteUnknown:

@@ -480,7 +480,13 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 		defer b.Close()
 	}
 	if errA != nil || errB != nil {
-		w.c.Kept++
+		var st unix.Stat_t
+		if unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			w.c.Kept++
+			if st.Nlink == 1 {
+				w.c.KeptBytes += st.Size
+			}
+		}
 		if (errA == nil) != (errB == nil) {
 			w.reject(path, "a better source has something of another kind there")
 		}

@@ -71,8 +71,9 @@ type Counts struct {
 	// Rejects counts entries that were not brought back; the first of them are in Rejected.
 	Rejects  int64      `json:"rejects"`
 	Rejected []Rejected `json:"rejected"`
-	// Kept counts files of a lesser source that a better one had already.
-	Kept int64 `json:"kept"`
+	// Kept counts files of a lesser source that a better one had already, and KeptBytes what was in them.
+	Kept      int64 `json:"kept"`
+	KeptBytes int64 `json:"kept_bytes"`
 	// Made are the paths of furniture that was missing. Names are bytes.
 	Made [][]byte `json:"made,omitempty"`
 	// Cut is why the source ended early; what came before it stands.
@@ -121,7 +122,7 @@ func (c *Counts) Entries() int64 { return c.Files + c.Dirs + c.Links }
 // Add sums up.
 func (c *Counts) Add(o Counts) {
 	c.Files, c.Dirs, c.Links, c.Bytes = c.Files+o.Files, c.Dirs+o.Dirs, c.Links+o.Links, c.Bytes+o.Bytes
-	c.Rejects, c.Kept = c.Rejects+o.Rejects, c.Kept+o.Kept
+	c.Rejects, c.Kept, c.KeptBytes = c.Rejects+o.Rejects, c.Kept+o.Kept, c.KeptBytes+o.KeptBytes
 	c.list(o.Rejected...)
 }
 

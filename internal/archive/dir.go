@@ -38,10 +38,20 @@ var errStopped = errors.New("nobody listens any more")
 
 // OpenDir reads the directory that base is. Closing the source lets go of the walk but not of the base.
 func OpenDir(ctx context.Context, base *tree.Base) *Opened {
+	return &Opened{Source: newNester(newDir(ctx, base, &dirVisitor{})), Format: Dir}
+}
+
+// OpenHome is OpenDir for a home itself: what looks like an archive of a panel's, or was copied by rsync --fake-super, is a
+// file of the customer's like any other. The second name of a file is a hard link to the first, and has a content all the same.
+func OpenHome(ctx context.Context, base *tree.Base) *Opened {
+	return &Opened{Source: newDir(ctx, base, &dirVisitor{plain: enoughPlain + 1, names: map[inode]string{}}), Format: Dir}
+}
+
+func newDir(ctx context.Context, base *tree.Base, v *dirVisitor) *dirSource {
 	ctx, stop := context.WithCancel(ctx)
 	s := &dirSource{stop: stop, batches: make(chan []dirItem, 4), done: make(chan error, 1), look: base.Cursor()}
+	v.s, v.ctx = s, ctx
 	go func() {
-		v := &dirVisitor{s: s, ctx: ctx}
 		err := base.Walk(ctx, v, true)
 		if err == nil {
 			err = v.flush()
@@ -49,7 +59,7 @@ func OpenDir(ctx context.Context, base *tree.Base) *Opened {
 		close(s.batches)
 		s.done <- err
 	}()
-	return &Opened{Source: newNester(s), Format: Dir}
+	return s
 }
 
 // Next implements [Source].
@@ -105,7 +115,8 @@ func (s *dirSource) Close() error {
 }
 
 // A dirContent is the content of a file that was met, as long as it was then. It is reached as the walk reached it, one
-// name at a time, and is opened only where it still is that inode.
+// name at a time, and is opened only where it still is that inode. The holes of a sparse file are bounded as what a compressed
+// stream expands to.
 type dirContent struct {
 	s  *dirSource
 	of *dirItem
@@ -116,6 +127,9 @@ type dirContent struct {
 func (c *dirContent) Read(b []byte) (int, error) {
 	if c.of != c.s.last {
 		return 0, errStale
+	}
+	if c.of.e.Size > ratioFree+maxRatio*c.of.st.Taken {
+		return 0, ErrBomb
 	}
 	if c.r.R == nil {
 		if err := c.open(); err != nil {
@@ -152,6 +166,26 @@ type dirVisitor struct {
 	batch []dirItem
 	plain int  // entries without rsync's attribute, as long as none had it
 	fake  bool // some had it
+	// names has the first name of each file with several of them; nil where nobody asks.
+	names map[inode]string
+}
+
+type inode struct{ dev, ino uint64 }
+
+// maxLinked bounds the files of which the first name is kept in mind; of others each name becomes a file.
+const maxLinked = 100_000
+
+// linked makes a hard link of a further name of a file.
+func (v *dirVisitor) linked(te *tree.Entry, e *Entry) {
+	if v.names == nil || te.Kind != rightful.KindFile || te.Nlink < 2 {
+		return
+	}
+	id := inode{te.Dev, te.Ino}
+	if first, ok := v.names[id]; ok {
+		e.HardLink, e.Target, e.Known = true, first, e.Known|KnownTarget
+	} else if len(v.names) < maxLinked {
+		v.names[id] = e.Name
+	}
 }
 
 // rsync --fake-super, which makes copies without being root, keeps what it may not set in attributes. rsyncStat is
@@ -176,6 +210,10 @@ func (v *dirVisitor) fakeSuper(te *tree.Entry, e *Entry) error {
 	}
 	defer n.Close()
 	stat, err := n.Xattr(rsyncStat)
+	if errors.Is(err, os.ErrNotExist) { // a process that gave up /proc reads no attributes; the entry itself is pinned
+		v.plain = enoughPlain + 1
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -258,6 +296,7 @@ func (v *dirVisitor) Entry(_ *tree.Dir, te *tree.Entry) (bool, error) {
 	if e.Kind == rightful.KindBlock || e.Kind == rightful.KindChar {
 		return false, v.put(dirItem{err: reject(e.At, e.Name, "a device; no backup makes one right")})
 	}
+	v.linked(te, &e)
 	return true, v.put(dirItem{e: e, st: te.Stat})
 }
 

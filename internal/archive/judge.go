@@ -3,11 +3,9 @@ package archive
 import (
 	"cmp"
 	"fmt"
-	"math"
+	"path"
 	"slices"
 	"strings"
-
-	"rightful"
 )
 
 // outermostFinds drops finds that lie in the place of a better one, or are the same.
@@ -53,9 +51,7 @@ func (r *recogniser) measure() error {
 }
 
 func (f *find) count(e *Entry, rel string, names bool) {
-	if e.Kind == rightful.KindFile && !e.HardLink && e.Known.Has(KnownSize) && e.Size > 0 {
-		f.Bytes += min(e.Size, math.MaxInt64-f.Bytes)
-	}
+	f.Bytes += e.size(f.Bytes)
 	switch top, _, _ := strings.Cut(rel, "/"); top {
 	case "mail", "imap", "Maildir":
 		f.Mail = true
@@ -162,14 +158,18 @@ func (r *recogniser) byHits(finds []*find) {
 // systemUsers own files in homes without being accounts.
 var systemUsers = []string{"root", "nobody", "www-data", "apache", "httpd", "nginx", "http", "wwwrun", "www", "mail", "vmail", "psaadm", "diradmin"}
 
-// doubt takes back that a find by document roots is certain where the source names another owner of most of it.
+// doubt takes back that a find by document roots is certain where the source names another owner of most of it. Where the
+// directory is called like that owner too, it is that one's home.
 func (r *recogniser) doubt(f *find) {
 	if f.rank != rankDocRoots && f.rank != rankSites {
 		return
 	}
 	for user, n := range f.owners {
 		if 2*n > f.Entries && user != r.sub.name() && user != r.sub.Account && !slices.Contains(systemUsers, user) && strings.Trim(user, "0123456789") != "" {
-			f.Certain = false
+			f.Certain, f.Owner = false, user
+			if path.Base(f.src) == user {
+				f.Account = user
+			}
 			f.Why += fmt.Sprintf("; most of it belongs to %q there", user)
 		}
 	}

@@ -55,6 +55,8 @@ type Candidate struct {
 	Certain bool
 	// Account is whose it seems to be, where that is another name than the subject's.
 	Account string
+	// Owner is who owns most of it there, where that is told and is neither the subject nor the system.
+	Owner string
 	// Entries and Bytes are what lies in the places, by what the source says of sizes. Mail and Etc tell of directories
 	// that cPanel and others keep mail and its accounts in.
 	Entries   int

@@ -185,6 +185,10 @@ var layouts = []struct {
 		want: []reading{{"a home directory", "=", false, "", `most of it belongs to "bob" there`}},
 	},
 	{
+		name: "another user's home by its name and owner", make: `home bob; tar --owner=bob:1007 --group=bob:1007 -cf source bob`,
+		want: []reading{{"a home directory", "bob=", false, "bob", `most of it belongs to "bob" there`}},
+	},
+	{
 		name: "the account under another name", make: `home home/bob; tar -cf source home`, sub: func(s *archive.Subject) { s.Owner = "bob" },
 		want: []reading{{"a home directory", "home/bob=", true, "", `the path of the home: "home/bob"`}},
 	},

@@ -124,6 +124,7 @@ type job struct {
 	walked  int
 	counter counter
 	moved   map[quotaUser]moved
+	hold    func(n int) // see checker.account
 }
 
 // mask has a bit for each identity of job.ids.
@@ -146,7 +147,7 @@ type level struct {
 // newJob finds out all about an account that does not take a walk.
 func (c *checker) newJob(ctx context.Context, a *panel.Account) *job {
 	j := &job{
-		c: c, ctx: ctx, a: a, r: &Report{Account: a}, way: map[string]bool{}, links: map[inode]*linked{},
+		c: c, ctx: ctx, a: a, r: &Report{Account: a}, way: map[string]bool{}, links: map[inode]*linked{}, hold: func(int) {},
 		counter: counter{rules: map[*policy.Rule]*ruleCount{}}, moved: map[quotaUser]moved{},
 		id: rightful.Identity{UID: a.UID, GIDs: c.World.Users.Groups(a.Name)},
 	}
@@ -212,9 +213,10 @@ func Binding(s *tree.Server, w *panel.Server, a *panel.Account) policy.Binding {
 	return c.newJob(context.Background(), a).binding()
 }
 
-// account checks one account.
-func (c *checker) account(ctx context.Context, a *panel.Account) (*Report, error) {
+// account checks one account. hold is told how many more findings and changes it holds, and returns when it may go on.
+func (c *checker) account(ctx context.Context, a *panel.Account, hold func(n int)) (*Report, error) {
 	j := c.newJob(ctx, a)
+	j.hold = hold
 	b := j.binding()
 	var err error
 	if j.bound, err = c.policies[a.Panel].Bind(b); err != nil {
@@ -464,6 +466,10 @@ func (j *job) find(f rightful.Finding) {
 		f.Sites = []string{}
 	}
 	j.r.Findings = add(j.r.Findings, f)
+	if n := len(j.r.Findings) + len(j.r.Changes); n >= j.r.held+holdEvery {
+		n, j.r.held = n-j.r.held, n
+		j.hold(n)
+	}
 }
 
 // add is append with room for twice as many when there is none left: the values are large, and growing by less leaves

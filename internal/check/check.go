@@ -135,6 +135,7 @@ type Report struct {
 	// Lost are records of snapshots that could not be read, and so were not asked.
 	Lost  []error
 	rules map[*policy.Rule]*ruleCount
+	held  int // what the room was told of it
 }
 
 // Worse lists the sites that the changes would make worse.
@@ -169,6 +170,7 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 	}
 	// So many accounts may be under way or wait to be emitted, so that memory stays bounded.
 	ahead := make(chan struct{}, width.Max()+2)
+	room := newRoom()
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range width.Max() {
@@ -177,7 +179,7 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 				var s slot
 				if s.err = width.Enter(ctx); s.err == nil {
 					if s.err = c.Wait(ctx); s.err == nil {
-						s.report, s.err = c.account(ctx, c.accounts[i])
+						s.report, s.err = c.account(ctx, c.accounts[i], func(n int) { room.hold(ctx, i, n) })
 					}
 					width.Leave()
 				}
@@ -193,6 +195,7 @@ func Run(ctx context.Context, o Options, emit func(*Report) error) error {
 			<-ahead
 			if failed = s.err; failed == nil {
 				failed = emit(s.report)
+				room.leave(s.report.held)
 			}
 		case <-ctx.Done():
 			failed = ctx.Err()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"rightful"
 	"rightful/internal/panel"
@@ -114,6 +115,8 @@ type rescuing struct {
 	home string // links resolved
 	st   *rescue.Store
 	r    *rescue.Record
+	// looked is when it was found out what is left of the home.
+	looked time.Time
 	// vault and snapshot are the newest that know the account as it was; nil for none.
 	truth *lastKnown
 }
@@ -155,6 +158,12 @@ func (a *app) rescue(ctx context.Context, name string, f rescueFlags) error {
 			return err
 		}
 		defer unlock()
+		if x.r, err = x.st.Get(open.ID); err != nil { // as it is now that nobody else is at it
+			return fail(exitCannot, err)
+		}
+		if !x.r.Open() {
+			return fail(exitCannot, fmt.Errorf("open rescue %q: it has come to its end meanwhile; nothing was changed", open.ID))
+		}
 		switch {
 		case f.finish:
 			return x.finish(ctx)
@@ -162,14 +171,31 @@ func (a *app) rescue(ctx context.Context, name string, f rescueFlags) error {
 			return x.discard(ctx)
 		}
 		return x.resume(ctx)
-	case open != nil && open.Step == rescue.StepSwitched:
-		return fail(exitCannot, fmt.Errorf("begin: the old home of account %q is still kept by rescue %s; nothing was changed", name, open.ID),
-			a.again("rescue", name, "--finish"), a.again("undo", open.Run))
+	case open != nil && open.Removing():
+		return x.halfRemoved(open)
 	case open != nil:
-		return fail(exitCannot, fmt.Errorf("begin: rescue %s of account %q is not at its end; nothing was changed", open.ID, name),
-			a.again("rescue", name, "--resume"), a.again("rescue", name, "--discard"))
+		x.r = open
+		return x.unfinished()
 	}
 	return x.begin(ctx)
+}
+
+// unfinished refuses to begin where an earlier rescue is not at its end, and says how it could be brought there.
+func (x *rescuing) unfinished() error {
+	a, r := x.a, x.r
+	in, err := x.inPlace()
+	switch {
+	case err != nil:
+		return err
+	case in:
+		return fail(exitCannot, fmt.Errorf("begin: rescue %s brought a rebuilt home of account %q in, and is not finished; nothing was changed", r.ID, r.Account),
+			a.again("rescue", r.Account, "--finish"), a.again("undo", r.Run))
+	case r.Step == rescue.StepSwitched:
+		return fail(exitCannot, fmt.Errorf("begin: rescue %s of account %q was undone, and what it rebuilt is kept; nothing was changed", r.ID, r.Account),
+			a.again("rescue", r.Account, "--resume"), a.again("rescue", r.Account, "--discard"))
+	}
+	return fail(exitCannot, fmt.Errorf("begin: rescue %s of account %q is not at its end; nothing was changed", r.ID, r.Account),
+		a.again("rescue", r.Account, "--resume"), a.again("rescue", r.Account, "--discard"))
 }
 
 // realHome is where a home stands, links on the way resolved; the home itself need not be there.
@@ -213,6 +239,7 @@ func (x *rescuing) begin(ctx context.Context) error {
 	}
 	x.r = &rescue.Record{
 		Account: x.acct.Name, UID: x.acct.UID, GID: x.acct.GID, Home: x.home, By: a.by(), Command: a.commandLine(), Sources: sources,
+		Since: x.looked,
 	}
 	if x.truth.snapshot != nil {
 		x.r.Snapshot = x.truth.snapshot.ID
@@ -227,7 +254,11 @@ func (x *rescuing) begin(ctx context.Context) error {
 		}
 		return exitWith(exitFindings)
 	}
-	if err := a.confirm(ctx, fmt.Sprintf("Rebuild %s from %s?", x.home, counted(len(sources), "source", "sources"))); err != nil {
+	from := "from " + counted(len(sources), "source", "sources")
+	if len(sources) == 0 {
+		from = "with standard folders and links only"
+	}
+	if err := a.confirm(ctx, fmt.Sprintf("Rebuild %s %s?", x.home, from)); err != nil {
 		return err
 	}
 	if err := x.st.New(x.r); err != nil {
@@ -250,8 +281,25 @@ func without(args []string, drop string) (out []string) {
 	return out
 }
 
+// removal is the flag by which a removal goes on.
+func removal(r *rescue.Record) string {
+	if r.Step == rescue.StepFinishing {
+		return "--finish"
+	}
+	return "--discard"
+}
+
+// halfRemoved refuses everything but to go on removing.
+func (x *rescuing) halfRemoved(r *rescue.Record) error {
+	how := removal(r)
+	return fail(exitCannot, fmt.Errorf("go on with rescue %s: %s was begun; nothing was changed", r.ID, how), x.a.again("rescue", x.acct.Name, how))
+}
+
 // resume goes on with a rescue that was cut short.
 func (x *rescuing) resume(ctx context.Context) error {
+	if x.r.Removing() {
+		return x.halfRemoved(x.r)
+	}
 	if x.r.Home != x.home || x.r.UID != x.acct.UID {
 		return fail(exitCannot, fmt.Errorf("resume rescue %s: account %q was another then, with uid %d and home %q; nothing was changed", x.r.ID, x.acct.Name, x.r.UID, x.r.Home),
 			x.a.again("rescue", x.acct.Name, "--discard"))
@@ -300,6 +348,9 @@ func (x *rescuing) work(ctx context.Context) error {
 // cutShort adds to an error how to go on.
 func (x *rescuing) cutShort(ctx context.Context, err error) error {
 	hints := []string{x.a.again("rescue", x.acct.Name, "--resume"), x.a.again("rescue", x.acct.Name, "--discard")}
+	if x.r.Removing() {
+		hints = []string{x.a.again("rescue", x.acct.Name, removal(x.r))}
+	}
 	if ctx.Err() != nil {
 		return fail(exitInterrupted, errors.New("interrupted"), hints...)
 	}
@@ -313,13 +364,16 @@ func (x *rescuing) cutShort(ctx context.Context, err error) error {
 // finish removes the old home.
 func (x *rescuing) finish(ctx context.Context) error {
 	a := x.a
+	if x.r.Step == rescue.StepDiscarding {
+		return x.halfRemoved(x.r)
+	}
 	if in, err := x.inPlace(); err != nil {
 		return err
 	} else if !in {
 		return fail(exitCannot, fmt.Errorf("finish rescue %s: the rebuilt home does not stand in its place; nothing was changed", x.r.ID),
 			a.again("rescue", x.acct.Name, "--resume"), a.again("rescue", x.acct.Name, "--discard"))
 	}
-	return x.remove(ctx, rescue.StepFinished, fmt.Sprintf("Remove the old home of %s, kept at %s, for good?", x.acct.Name, x.r.Quarantine), "the old home is removed; the run can not be undone any more")
+	return x.remove(ctx, rescue.StepFinishing, rescue.StepFinished, fmt.Sprintf("Remove the old home of %s, kept at %s, for good?", x.acct.Name, x.r.Quarantine), "the old home is removed; the run can not be undone any more")
 }
 
 // discard removes what was rebuilt.
@@ -330,10 +384,10 @@ func (x *rescuing) discard(ctx context.Context) error {
 		return fail(exitCannot, fmt.Errorf("discard rescue %s: the rebuilt home stands in its place; nothing was changed", x.r.ID),
 			x.a.again("undo", x.r.Run), x.a.again("rescue", x.acct.Name, "--finish"))
 	}
-	return x.remove(ctx, rescue.StepDiscarded, fmt.Sprintf("Remove what was rebuilt for %s at %s?", x.acct.Name, x.r.Quarantine), "what was rebuilt is removed; the account was not changed")
+	return x.remove(ctx, rescue.StepDiscarding, rescue.StepDiscarded, fmt.Sprintf("Remove what was rebuilt for %s at %s?", x.acct.Name, x.r.Quarantine), "what was rebuilt is removed; the account was not changed")
 }
 
-func (x *rescuing) remove(ctx context.Context, step rescue.Step, question, done string) error {
+func (x *rescuing) remove(ctx context.Context, during, step rescue.Step, question, done string) error {
 	a := x.a
 	if err := a.confirm(ctx, question); err != nil {
 		return err
@@ -348,6 +402,11 @@ func (x *rescuing) remove(ctx context.Context, step rescue.Step, question, done 
 		return fail(exitCannot, err)
 	}
 	defer q.Close()
+	// From here on there is nothing to be gone on with.
+	x.r.Step = during
+	if err := x.st.Save(x.r); err != nil {
+		return fail(exitCannot, fmt.Errorf("%w; nothing was changed", err), "--state DIR")
+	}
 	if err := q.Remove(ctx); err != nil {
 		return x.cutShort(ctx, err)
 	}

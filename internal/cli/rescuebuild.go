@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"rightful"
 	"rightful/internal/archive"
@@ -87,6 +88,9 @@ func (x *rescuing) rebuild(ctx context.Context) error {
 	return x.st.Save(x.r)
 }
 
+// muchRoom is more than there is anywhere: what sources claim to hold is not summed up beyond it.
+const muchRoom = 1 << 60
+
 // perEntry is what an entry takes on the disk besides its content, about.
 const perEntry = 4 << 10
 
@@ -95,7 +99,7 @@ func (x *rescuing) room(q *rescue.Quarantine) error {
 	var bytes, inodes int64
 	for _, s := range x.r.Sources {
 		if !s.Unpacked {
-			bytes, inodes = bytes+s.Bytes+s.Entries*perEntry, inodes+s.Entries
+			bytes, inodes = min(bytes+min(s.Bytes, muchRoom)+s.Entries*perEntry, muchRoom), inodes+s.Entries
 		}
 	}
 	freeBytes, freeInodes, err := q.Room()
@@ -137,7 +141,7 @@ func (x *rescuing) unpack(ctx context.Context, q *rescue.Quarantine, n int, s *r
 	}
 	// A source may have grown a little since it was looked at, and directories on the way have no entry of their own.
 	job := rescue.Job{
-		Format: s.Format, Places: s.Places, MaxFile: free, MaxBytes: s.Bytes + s.Bytes/8 + 64<<20, MaxEntries: 2*s.Entries + 100_000,
+		Format: s.Format, Places: s.Places, MaxFile: free, MaxBytes: min(s.Bytes, muchRoom) + min(s.Bytes, muchRoom)/8 + 64<<20, MaxEntries: 2*s.Entries + 100_000,
 	}
 	p := x.a.begin(fmt.Sprintf("source %d of %d", n, len(x.r.Sources)), "bytes", s.Bytes)
 	defer p.End()
@@ -147,6 +151,7 @@ func (x *rescuing) unpack(ctx context.Context, q *rescue.Quarantine, n int, s *r
 		last = c.Bytes
 	}
 	if s.Spec == specHome {
+		x.r.Since = time.Now().UTC()
 		s.Counts, err = x.copyRuin(ctx, q, n, job, seen)
 		return err
 	}
@@ -187,6 +192,7 @@ func (x *rescuing) copyRuin(ctx context.Context, q *rescue.Quarantine, n int, jo
 		return rescue.Counts{}, err
 	}
 	defer f.Close()
+	job.Home = true
 	return q.Copy(ctx, n, f, job, seen)
 }
 
@@ -196,11 +202,12 @@ func (x *rescuing) unpackDir(ctx context.Context, q *rescue.Quarantine, n int, s
 	defer o.Close()
 	type broken struct {
 		name string
+		cut  bool
 		err  error
 	}
 	var bad []broken
 	pipe, err := piped(func(w io.Writer) error {
-		return tarOf(o, w, func(name string, err error) { bad = append(bad, broken{name, err}) })
+		return tarOf(o, w, func(name string, cut bool, err error) { bad = append(bad, broken{name, cut, err}) })
 	})
 	if err != nil {
 		return err
@@ -218,8 +225,10 @@ func (x *rescuing) unpackDir(ctx context.Context, q *rescue.Quarantine, n int, s
 		if !ok {
 			continue
 		}
-		if err := q.Drop(ctx, n, rel); err != nil {
-			return err
+		if b.cut {
+			if err := q.Drop(ctx, n, rel); err != nil {
+				return err
+			}
 		}
 		s.Counts.Add(rescue.Counts{Rejects: 1, Rejected: []rescue.Rejected{{Path: rel, PathB64: rightful.RawPath(rel), Reason: b.err.Error()}}})
 	}
@@ -256,7 +265,11 @@ func (x *rescuing) furnish(ctx context.Context, q *rescue.Quarantine) ([]string,
 	for _, r := range c.Rejected {
 		x.a.warn("make %s: %s", term.Quote(r.Path), term.Line(r.Reason))
 	}
-	return c.Made, nil
+	made := make([]string, len(c.Made))
+	for i, rel := range c.Made {
+		made[i] = string(rel)
+	}
+	return made, nil
 }
 
 // bringIn makes owners and modes of the rebuilt home right, and lets it change places with the old one.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"compress/gzip"
 	"context"
 	"io"
 	"os"
@@ -44,11 +45,13 @@ func (x *rescuing) tell(ctx context.Context) error {
 		return err
 	}
 	a.out.flush()
-	a.note("to put the old home back: %s", a.again("undo", x.r.Run))
-	a.note("what to tell the customer: %s", a.again("rescue", x.acct.Name, "--report", "html"))
-	if x.r.Report.Aside != "" {
-		a.note("when all is well, to remove the old home: %s", a.again("rescue", x.acct.Name, "--finish"))
+	back, done := "to put the old home back", "when all is well, to remove the old home"
+	if x.r.Report.Aside == "" {
+		back, done = "to take the rebuilt home out again", "when all is well"
 	}
+	a.note("%s: %s", back, a.again("undo", x.r.Run))
+	a.note("what to tell the customer: %s", a.again("rescue", x.acct.Name, "--report", "html"))
+	a.note("%s: %s", done, a.again("rescue", x.acct.Name, "--finish"))
 	return nil
 }
 
@@ -87,11 +90,14 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 	r.Rejects, r.Rejected = sum.Rejects, append(r.Rejected, sum.Rejected...)
 	if _, err := x.c.s.Lstat(path.Join(x.r.Quarantine, "home")); err == nil {
 		r.Aside = path.Join(x.r.Quarantine, "home")
+		if r.Late, err = x.late(ctx, home, r.Aside); err != nil {
+			return nil, err
+		}
 	}
 	if err := x.sites(ctx, home, r); err != nil {
 		return nil, err
 	}
-	r.Mailboxes = x.mailboxes(home)
+	r.Mailboxes = x.mailboxes(home, total.mail)
 	if r.Missing, err = x.missing(ctx, home); err != nil {
 		return nil, err
 	}
@@ -101,8 +107,12 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 // census counts entries by their kind.
 type census struct {
 	files, dirs, links, bytes int64
+	mail                      []string // directories that may be mailboxes
 	measure
 }
+
+// maxMailDirs bounds census.mail.
+const maxMailDirs = 10_000
 
 // Entry implements tree.Visitor.
 func (c *census) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
@@ -113,6 +123,9 @@ func (c *census) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 		c.bytes += e.Size
 	case e.Kind == rightful.KindDir:
 		c.dirs++
+		if rel := d.Rel(); strings.HasPrefix(rel, "mail/") && strings.Count(rel, "/") == 1 && len(c.mail) < maxMailDirs {
+			c.mail = append(c.mail, e.Rel())
+		}
 	case e.Kind == rightful.KindSymlink:
 		c.links++
 	}
@@ -150,6 +163,9 @@ func (x *rescuing) sites(ctx context.Context, home *tree.Base, r *rescue.Report)
 	return nil
 }
 
+// maxStandard is more than a document root has of standard folders.
+const maxStandard = 100
+
 // tryWrite finds out whether there is anything in a document root, and whether PHP's user can make a file in it.
 func (x *rescuing) tryWrite(ctx context.Context, cur *tree.Cursor, site *rightful.Site, s *rescue.SiteState) {
 	rel, ok := below(site.DocRoot, x.acct.Home, x.home)
@@ -163,7 +179,8 @@ func (x *rescuing) tryWrite(ctx context.Context, cur *tree.Cursor, site *rightfu
 	}
 	f := os.NewFile(uintptr(n.FD()), n.Path()) // and closes it
 	defer f.Close()
-	names, err := x.c.s.ListForeign(site.DocRoot, 1)
+	names, err := x.c.s.ListForeign(site.DocRoot, maxStandard)
+	names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(x.r.Furnished, path.Join(rel, n)) })
 	s.Empty = err == nil && len(names) == 0
 	if site.PHP.Handler == "none" || site.PHP.Handler == "" {
 		return
@@ -178,14 +195,28 @@ func (x *rescuing) tryWrite(ctx context.Context, cur *tree.Cursor, site *rightfu
 // logTail is how much of each mail log is looked at, from its end.
 const logTail = 64 << 20
 
-// mailLogs are where Exim and Dovecot log on servers with panels.
-var mailLogs = []string{
-	"/var/log/exim_mainlog", "/var/log/exim_mainlog.1", "/var/log/exim4/mainlog", "/var/log/exim4/mainlog.1", "/var/log/exim/mainlog",
-	"/var/log/maillog", "/var/log/maillog.1", "/var/log/mail.log", "/var/log/mail.log.1", "/var/log/dovecot.log",
+// mailLogs are the logs of Exim and Dovecot on a server of cPanel's, and what logrotate has made of them: NAME.1,
+// NAME-20261122, and either with .gz.
+func (x *rescuing) mailLogs() (out []string) {
+	names, err := x.c.s.ListForeign("/var/log", maxLogs)
+	if err != nil {
+		return nil
+	}
+	for _, n := range names {
+		for _, of := range []string{"exim_mainlog", "maillog", "dovecot.log"} {
+			if rest, ok := strings.CutPrefix(n, of); ok && (rest == "" || rest[0] == '.' || rest[0] == '-') {
+				out = append(out, path.Join("/var/log", n))
+			}
+		}
+	}
+	return out
 }
 
+// maxLogs bounds the names of a directory of logs.
+const maxLogs = 10_000
+
 // mailboxes names those that there were, from every trace.
-func (x *rescuing) mailboxes(home *tree.Base) []rescue.Mailbox {
+func (x *rescuing) mailboxes(home *tree.Base, dirs []string) []rescue.Mailbox {
 	var domains []string
 	for i := range x.acct.Sites {
 		domains = append(domains, x.acct.Sites[i].Domains...)
@@ -196,6 +227,9 @@ func (x *rescuing) mailboxes(home *tree.Base) []rescue.Mailbox {
 	}
 	if len(x.acct.Mailboxes) == 0 && x.acct.Panel == "cpanel" {
 		m.Home(home)
+		for _, dir := range dirs {
+			m.Path(dir, "mail directory")
+		}
 		if rec := x.truth.records; rec != nil {
 			for e, err := range rec.All() {
 				if err == nil && e.Kind == rightful.KindDir && strings.HasPrefix(e.Rel, "mail/") && rec.BaseOf(e) == x.home {
@@ -208,7 +242,7 @@ func (x *rescuing) mailboxes(home *tree.Base) []rescue.Mailbox {
 				m.Aliases(d, text)
 			}
 		}
-		for _, name := range mailLogs {
+		for _, name := range x.mailLogs() {
 			if text := x.tail(name); text != nil {
 				m.Log(text)
 			}
@@ -224,16 +258,68 @@ func (x *rescuing) tail(name string) []byte {
 		return nil
 	}
 	defer f.Close()
-	if st.Size > logTail {
+	var r io.Reader = f
+	if strings.HasSuffix(name, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			return nil
+		}
+	} else if st.Size > logTail {
 		if _, err := f.Seek(st.Size-logTail, io.SeekStart); err != nil {
 			return nil
 		}
 	}
-	b, err := io.ReadAll(io.LimitReader(f, logTail))
-	if err != nil {
-		return nil
-	}
+	b, _ := io.ReadAll(io.LimitReader(r, logTail)) // what comes before a damage stands
 	return b
+}
+
+// late finds what came into the old home, or changed there, after it was taken over.
+func (x *rescuing) late(ctx context.Context, home *tree.Base, aside string) (*rescue.Late, error) {
+	if x.r.Since.IsZero() {
+		return nil, nil
+	}
+	old, err := x.c.s.OpenBase(aside)
+	if err != nil {
+		return nil, err
+	}
+	defer old.Close()
+	v := &lateFiles{since: x.r.Since.Add(-tick).UnixNano(), now: home.Cursor()}
+	defer v.now.Close()
+	if err := old.Walk(ctx, v, false); err != nil {
+		return nil, x.a.runError(ctx, err)
+	}
+	if v.found.Files == 0 {
+		return nil, nil
+	}
+	return &v.found, nil
+}
+
+// tick is how far the times of inodes may be behind the clock: one of the kernel's ticks, at the slowest.
+const tick = 10 * time.Millisecond
+
+// lateFiles finds what has changed since a time, and is not the same in the home that stands now.
+type lateFiles struct {
+	since int64
+	now   *tree.Cursor
+	found rescue.Late
+	measure
+}
+
+// Entry implements tree.Visitor.
+func (v *lateFiles) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
+	if d == nil || e.Kind == rightful.KindDir || e.Ctime < v.since {
+		return true, nil
+	}
+	if n, err := v.now.Open(e.Rel()); err == nil {
+		defer n.Close()
+		if n.Stat.Kind == e.Kind && n.Stat.Size == e.Size && n.Stat.Mtime == e.Mtime {
+			return true, nil
+		}
+	}
+	v.found.Files++
+	if len(v.found.Samples) < maxTold {
+		v.found.Samples = append(v.found.Samples, rescue.NewNamed(e.Rel()))
+	}
+	return true, nil
 }
 
 // missing holds the rebuilt home against the snapshot.
@@ -242,7 +328,7 @@ func (x *rescuing) missing(ctx context.Context, home *tree.Base) (*rescue.Missin
 	if rec == nil {
 		return nil, nil
 	}
-	m := &rescue.Missing{Snapshot: sn.ID, Taken: sn.Created, Samples: []string{}}
+	m := &rescue.Missing{Snapshot: sn.ID, Taken: sn.Created, Samples: []rescue.Named{}}
 	var newest int64 // when the newest backup was made
 	for _, s := range x.r.Sources {
 		if s.Spec != specHome {
@@ -272,7 +358,7 @@ func (x *rescuing) missing(ctx context.Context, home *tree.Base) (*rescue.Missin
 			m.Newer++
 		}
 		if len(m.Samples) < maxTold {
-			m.Samples = append(m.Samples, e.Rel)
+			m.Samples = append(m.Samples, rescue.NewNamed(e.Rel))
 		}
 	}
 	return m, nil

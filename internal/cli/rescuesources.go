@@ -205,6 +205,7 @@ func (x *rescuing) vaultSource(spec string) (*rescue.Source, error) {
 
 // ruin is what is left of the home; nil where that is nothing.
 func (x *rescuing) ruin(ctx context.Context) (*rescue.Source, error) {
+	x.looked = time.Now().UTC()
 	b, err := x.c.s.OpenBase(x.home)
 	if tree.IsNotExist(err) {
 		return nil, nil
@@ -236,10 +237,14 @@ func (m *measure) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	}
 	m.entries++
 	if e.Kind == rightful.KindFile {
-		m.bytes += e.Size
+		// The holes of a sparse file take no room in the copy either; what is compressed on the disk is so by less than this.
+		m.bytes += min(e.Size, 8*e.Taken+maxInline)
 	}
 	return true, nil
 }
+
+// maxInline is how much of a file there can be in its inode, and be counted nowhere.
+const maxInline = 4 << 10
 
 // Enter implements tree.Visitor.
 func (m *measure) Enter(*tree.Dir) error { return nil }
@@ -290,7 +295,11 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 	if survey.Cut != nil {
 		a.warn("%s ends early: %v; what comes before that can be had", term.Quote(spec), survey.Cut)
 	}
-	c, err := x.choose(ctx, spec, survey)
+	what := fmt.Sprintf("a %s archive", o.Format)
+	if o.Format == archive.Dir {
+		what = "a directory"
+	}
+	c, err := x.choose(ctx, spec, what, survey)
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +315,7 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 }
 
 // choose settles which reading of a source is the right one.
-func (x *rescuing) choose(ctx context.Context, spec string, survey *archive.Survey) (*archive.Candidate, error) {
+func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archive.Survey) (*archive.Candidate, error) {
 	a := x.a
 	if len(x.f.maps) > 0 {
 		places, err := x.places()
@@ -317,12 +326,19 @@ func (x *rescuing) choose(ctx context.Context, spec string, survey *archive.Surv
 		if err != nil {
 			return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
 		}
-		c.What, c.Why = "an archive", "as you said"
+		c.What, c.Why = what, "as you said"
 		return &c, nil
 	}
 	all, err := survey.Candidates(x.subject(spec))
 	if err != nil {
 		return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+	}
+	for i := range all { // what belongs to somebody else here is not given away on a guess
+		if c := &all[i]; c.Owner != "" && c.Account == "" {
+			if _, here := x.c.ps.Account(c.Owner); here {
+				c.Account = c.Owner
+			}
+		}
 	}
 	own := slices.DeleteFunc(slices.Clone(all), func(c archive.Candidate) bool { return c.Account != "" })
 	switch {
@@ -519,13 +535,13 @@ func (x *rescuing) openProgram(ctx context.Context, name string, args ...string)
 }
 
 // tarOf writes a directory as a tar archive into a pipe. A file whose content could not be read to its end is filled up
-// with zeros, so that the archive goes on behind it, and named to bad.
-func tarOf(src *archive.Opened, to io.Writer, bad func(name string, err error)) error {
+// with zeros, so that the archive goes on behind it, and named to bad as cut.
+func tarOf(src *archive.Opened, to io.Writer, bad func(name string, cut bool, err error)) error {
 	w := tar.NewWriter(to)
 	for {
 		e, err := src.Next()
 		if r, ok := errors.AsType[*archive.Rejected](err); ok {
-			bad(r.Name, errors.New(r.Why))
+			bad(r.Name, false, errors.New(r.Why))
 			continue
 		}
 		if err == io.EOF {
@@ -545,7 +561,7 @@ func tarOf(src *archive.Opened, to io.Writer, bad func(name string, err error)) 
 		case rightful.KindSymlink:
 			h.Typeflag = tar.TypeSymlink
 		default:
-			bad(e.Name, fmt.Errorf("a %s; no backup makes one right", e.Kind))
+			bad(e.Name, false, fmt.Errorf("a %s; no backup makes one right", e.Kind))
 			continue
 		}
 		if e.Name == "" {
@@ -559,7 +575,7 @@ func tarOf(src *archive.Opened, to io.Writer, bad func(name string, err error)) 
 		}
 		n, err := io.Copy(w, io.LimitReader(content, h.Size))
 		if n < h.Size {
-			bad(e.Name, fmt.Errorf("read: %w", errors.Join(err, io.ErrUnexpectedEOF)))
+			bad(e.Name, true, fmt.Errorf("read: %w", errors.Join(err, io.ErrUnexpectedEOF)))
 			if _, err := io.CopyN(w, zeros{}, h.Size-n); err != nil {
 				return err
 			}

@@ -221,7 +221,9 @@ func (d *demo) rescued(ctx context.Context) error {
 	const backup = "/root/alice.tar.gz"
 	_, _, home := d.box.world.identity("alice")
 	for _, argv := range [][]string{
-		{"rightful", "snapshot", "take"}, {"rightful", "vault", "take"}, {"tar", "-C", "/", "-czf", backup, strings.TrimPrefix(home, "/")},
+		{"rightful", "snapshot", "take"},
+		{"rightful", "vault", "take"},
+		{"tar", "-C", "/", "-czf", backup, strings.TrimPrefix(home, "/")},
 		{"sh", "-c", "rm -rf ~alice/* ~alice/.[!.]*"},
 	} {
 		if _, err := d.run(ctx, 0, argv...); err != nil {

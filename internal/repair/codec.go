@@ -63,6 +63,9 @@ func decodeChange(b []byte, strings []string) (*rightful.Change, error) {
 	case 1:
 		c.Content = d.Content()
 	case 2:
+		if c.Kind != rightful.KindDir {
+			d.Fail()
+		}
 		c.Exchange = &rightful.Exchange{With: d.Text()}
 		c.Exchange.ID = rightful.EntryID{FS: rightful.FSID(d.Text()), Handle: d.Bytes(), Ino: d.Uint(), Birth: d.Int()}
 	default:

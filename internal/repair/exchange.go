@@ -3,7 +3,7 @@ package repair
 import (
 	"errors"
 	"fmt"
-	"path"
+	"strings"
 
 	"rightful"
 	"rightful/internal/tree"
@@ -16,70 +16,123 @@ import (
 // of the kernel's: at no moment is there neither. Where nothing stands at one of the paths it is a move. Both stand in
 // directories that only root can write, so that nobody else can put another entry there in between.
 //
-// What a plan changes below the other path before the exchange belongs to the tree that comes in. When the exchange is
-// undone that tree goes out again as it is: the paths of those changes hold another tree by then.
+// What a plan changes below the other path before the exchange belongs to the tree that comes in. When a run is undone
+// that tree goes out again as it is: the paths of those changes hold another tree by then. Only where the exchange was
+// never made, or a take-back was under way, are they undone too. A take-back within the run puts back the exchange first,
+// then them; where it cannot put back the exchange it leaves them, since they are what makes the tree that is in work.
 
-const reasonNotRoots = "somebody but root could put another directory in its place"
+const (
+	reasonNotRoots = "somebody but root could put another directory in its place"
+	reasonNoPlace  = "it is no place in a directory"
+	reasonStays    = "the directory that it is in was not taken out of its place again"
+)
 
-// A spot is a name in a directory of root's.
-type spot struct {
-	dir  *tree.Node
-	cur  *tree.Cursor
-	name string
+// An arrangement is how two directories stand at the two places of an exchange.
+type arrangement int
+
+const (
+	otherwise arrangement = iota
+	asBefore
+	asAfter
+)
+
+// A place is a name in a directory of root's, and what stands there.
+type place struct {
+	base      *tree.Base
+	cur       *tree.Cursor
+	name      string
+	id        rightful.EntryID // of a directory, or nothing
+	immutable bool
 }
 
-// spot finds the place of a path. The error is a reason to leave it alone.
-func (a *applier) spot(p string) (*spot, error) {
-	c := a.base(path.Dir(p))
-	if c.err != nil {
-		return nil, c.err
+// place finds the place of a path. The error is a reason to leave it alone. Its directory is opened anew each time: the
+// cursors of other changes may be of a time before an exchange.
+func (a *applier) place(p string) (*place, error) {
+	i := strings.LastIndexByte(p, '/')
+	if i < 0 || p[0] != '/' || i == len(p)-1 {
+		return nil, errors.New(reasonNoPlace)
 	}
-	if st := c.base.Stat(); st.UID != 0 || st.Mode&0o022 != 0 {
-		return nil, errors.New(reasonNotRoots)
-	}
-	dir, err := c.cur.Open("")
+	b, err := a.s.OpenBase(p[:max(i, 1)])
 	if err != nil {
 		return nil, err
 	}
-	return &spot{dir, c.cur, path.Base(p)}, nil
-}
-
-// id tells what stands there: nothing, or a directory.
-func (s *spot) id() (rightful.EntryID, error) {
-	n, err := s.cur.Open(s.name)
-	if tree.IsNotExist(err) {
-		return rightful.EntryID{}, nil
+	s := &place{base: b, cur: b.Cursor(), name: p[i+1:]}
+	if st := b.Stat(); st.UID != 0 || st.Mode&0o022 != 0 {
+		err = errors.New(reasonNotRoots)
+	} else {
+		err = s.look()
 	}
 	if err != nil {
-		return rightful.EntryID{}, err
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *place) close() {
+	s.cur.Close()
+	s.base.Close()
+}
+
+// look finds out what stands there: nothing, or a directory.
+func (s *place) look() error {
+	s.id, s.immutable = rightful.EntryID{}, false
+	n, err := s.cur.Open(s.name)
+	switch {
+	case tree.IsNotExist(err):
+		return nil
+	case tree.Refused(err) == tree.CauseMount:
+		return errors.New(reasonMount)
+	case err != nil:
+		return err
 	}
 	defer n.Close()
 	if n.Stat.Kind != rightful.KindDir {
-		return rightful.EntryID{}, errors.New(reasonReplaced)
+		return errors.New(reasonReplaced)
 	}
 	if n.Stat.MountRoot() {
-		return rightful.EntryID{}, errors.New(reasonMount)
+		return errors.New(reasonMount)
 	}
-	return n.ID(), nil
+	s.id, s.immutable = n.ID(), n.Stat.Immutable()
+	return nil
 }
 
-// stands tells what is at the two places of an exchange.
-func (a *applier) stands(c *rightful.Change) (here, there *spot, hereID, thereID rightful.EntryID, err error) {
-	if here, err = a.spot(c.Path()); err != nil {
-		return
-	}
-	if there, err = a.spot(c.Exchange.With); err != nil {
-		here.dir.Close()
-		return
-	}
-	if hereID, err = here.id(); err == nil {
-		thereID, err = there.id()
-	}
+// places are the two of an exchange.
+type places struct {
+	c           *rightful.Change
+	here, there *place
+}
+
+// places opens both places of an exchange. The error is a reason to leave them alone.
+func (a *applier) places(c *rightful.Change) (*places, error) {
+	here, err := a.place(c.Path())
 	if err != nil {
-		here.dir.Close()
-		there.dir.Close()
+		return nil, err
 	}
-	return
+	there, err := a.place(c.Exchange.With)
+	if err != nil {
+		here.close()
+		return nil, err
+	}
+	return &places{c, here, there}, nil
+}
+
+func (p *places) close() {
+	p.here.close()
+	p.there.close()
+}
+
+func (p *places) stand() arrangement {
+	here, there := p.c.ID, p.c.Exchange.ID
+	switch {
+	case here.None() && there.None():
+		return otherwise // there is nothing to exchange
+	case sameOrNone(p.here.id, here) && sameOrNone(p.there.id, there):
+		return asBefore
+	case sameOrNone(p.here.id, there) && sameOrNone(p.there.id, here):
+		return asAfter
+	}
+	return otherwise
 }
 
 // sameOrNone compares two identities of which both may be nothing.
@@ -90,46 +143,80 @@ func sameOrNone(a, b rightful.EntryID) bool {
 	return a.Same(b)
 }
 
+// swap makes the two change places.
+func (p *places) swap() (err error) {
+	var here, there *tree.Node
+	if here, err = p.here.cur.Open(""); err != nil {
+		return err
+	}
+	defer here.Close()
+	if there, err = p.there.cur.Open(""); err != nil {
+		return err
+	}
+	defer there.Close()
+	switch {
+	case p.here.id.None():
+		return edit.Move(there, p.there.name, here, p.here.name)
+	case p.there.id.None():
+		return edit.Move(here, p.here.name, there, p.there.name)
+	}
+	return edit.Exchange(here, p.here.name, there, p.there.name)
+}
+
+// sync makes what was swapped durable.
+func (p *places) sync() error {
+	for _, s := range []*place{p.here, p.there} {
+		n, err := s.cur.Open("")
+		if err != nil {
+			return err
+		}
+		err = edit.Sync(n)
+		n.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // exchange makes one exchange, if both places hold what they must.
 func (a *applier) exchange(t *target) result {
-	from, to := t.ID, t.Exchange.ID // what is here, and what is to come here
+	skip := func(reason string) result { return result{status: stSkipped, reason: reason} }
+	p, err := a.places(t.Change)
+	if err != nil {
+		return skip(err.Error())
+	}
+	defer p.close()
+	from, to := asBefore, asAfter
 	if t.back {
 		from, to = to, from
 	}
-	here, there, hereID, thereID, err := a.stands(t.Change)
-	if err != nil {
-		return result{status: stSkipped, reason: err.Error()}
-	}
-	defer here.dir.Close()
-	defer there.dir.Close()
-	switch {
-	case sameOrNone(hereID, from) && sameOrNone(thereID, to):
-	case sameOrNone(hereID, to) && sameOrNone(thereID, from):
+	switch p.stand() {
+	case from:
+	case to:
 		if t.resuming {
 			return result{status: stApplied}
 		}
 		return result{status: stAlready}
-	case hereID.None() && thereID.None():
-		return result{status: stSkipped, reason: reasonGone}
 	default:
-		return result{status: stSkipped, reason: reasonReplaced}
+		if p.here.id.None() && p.there.id.None() {
+			return skip(reasonGone)
+		}
+		return skip(reasonReplaced)
 	}
-	switch {
-	case hereID.None():
-		err = edit.Move(there.dir, there.name, here.dir, here.name)
-	case thereID.None():
-		err = edit.Move(here.dir, here.name, there.dir, there.name)
-	default:
-		err = edit.Exchange(here.dir, here.name, there.dir, there.name)
+	if p.here.immutable || p.there.immutable {
+		return skip(reasonImmutable)
 	}
-	if err != nil {
+	if err := p.swap(); err != nil {
 		return result{status: stFailed, reason: exchangeReason(err)}
 	}
 	a.stepped()
-	if err := edit.Sync(here.dir, there.dir); err != nil {
+	a.close() // what was opened before may be another's now
+	clear(a.cursors)
+	if err := p.sync(); err != nil {
 		return result{status: stApplied, reason: err.Error()}
 	}
-	if got, err := here.id(); err != nil || !sameOrNone(got, to) {
+	if err := errors.Join(p.here.look(), p.there.look()); err != nil || p.stand() != to {
 		return result{status: stApplied, reason: reasonAfter}
 	}
 	return result{status: stApplied}
@@ -138,30 +225,64 @@ func (a *applier) exchange(t *target) result {
 func exchangeReason(err error) string {
 	switch {
 	case errors.Is(err, unix.EXDEV):
-		return "the two lie on different file systems, or under different project quotas"
+		return "the two lie on different file systems, under different project quotas, or in different layers of an overlay"
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-		return "the file system cannot exchange two directories in one step"
+		return "the kernel cannot exchange the two in one step: the file system has no such call, or one lies within the other"
 	case errors.Is(err, unix.EBUSY):
 		return reasonMount
 	}
 	return reasonOf(err)
 }
 
+// beneath gives where a path lies at or below a directory.
+func beneath(p, dir string) (rest string, ok bool) {
+	rest, ok = strings.CutPrefix(p, dir)
+	return rest, ok && (rest == "" || rest[0] == '/')
+}
+
+// An arrival is a tree that an exchange brought in, from one place to another. Changes with lower numbers were made of it
+// where it came from.
+type arrival struct {
+	seq      int
+	from, at string
+}
+
+// arrivals are those of one account.
+type arrivals []arrival
+
+// of finds the one that a change was made for.
+func (as arrivals) of(seq int, c *rightful.Change) (a arrival, rest string, ok bool) {
+	for _, a := range as {
+		if rest, ok := beneath(c.Base, a.from); ok && seq < a.seq {
+			return a, rest, true
+		}
+	}
+	return arrival{}, "", false
+}
+
+// settledKey names what an undo puts back: an entry, or the two places of an exchange.
+func settledKey(c *rightful.Change) string {
+	if c.Exchange != nil {
+		return "exchange\x00" + c.Path() + "\x00" + c.Exchange.With
+	}
+	return key(c.ID)
+}
+
 // exchange plans the way back of an exchange.
 func (u *undoer) exchange(c *rightful.Change, left func(string) error) error {
-	here, there, hereID, thereID, err := u.ap.stands(c)
+	p, err := u.ap.places(c)
 	if err != nil {
 		return left(err.Error())
 	}
-	here.dir.Close()
-	there.dir.Close()
-	switch {
-	case sameOrNone(hereID, c.ID) && sameOrNone(thereID, c.Exchange.ID):
+	defer p.close()
+	switch p.stand() {
+	case asBefore:
 		return nil // it was not made, or is taken back
-	case sameOrNone(hereID, c.Exchange.ID) && sameOrNone(thereID, c.ID):
-	case thereID.None() && !c.ID.None():
-		return left(fmt.Sprintf("what stood there before is not kept at %q any more", c.Exchange.With))
+	case asAfter:
 	default:
+		if p.there.id.None() && !c.ID.None() && sameOrNone(p.here.id, c.Exchange.ID) {
+			return left(fmt.Sprintf("what stood there before is not kept at %q any more", c.Exchange.With))
+		}
 		return left(reasonReplaced)
 	}
 	back := *c
@@ -169,4 +290,19 @@ func (u *undoer) exchange(c *rightful.Change, left func(string) error) error {
 	back.ID, back.Exchange = c.Exchange.ID, &rightful.Exchange{With: c.Exchange.With, ID: c.ID}
 	u.out = append(u.out, &back)
 	return nil
+}
+
+// cameIn reports whether an exchange that may have been made was: whether what was changed before it belongs to a tree that
+// came in by it, and goes out as it is. Where the record is in doubt, what stands at the places decides.
+func (u *undoer) cameIn(seq int, c *rightful.Change) bool {
+	k := settledKey(c)
+	if u.settled[k] || len(u.cut[k]) > 0 || u.prior.status[seq] != stBegun && !u.prior.reverting[seq] {
+		return true
+	}
+	p, err := u.ap.places(c)
+	if err != nil {
+		return true
+	}
+	defer p.close()
+	return p.stand() != asBefore
 }

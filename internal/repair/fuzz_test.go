@@ -33,9 +33,23 @@ func randomChange(r *rand.Rand) *rightful.Change {
 	if r.IntN(2) == 0 {
 		c.ID.Handle = []byte("h" + text())
 	}
-	if r.IntN(2) == 0 {
+	id := func() (id rightful.EntryID) {
+		if r.IntN(3) == 0 {
+			return id // nothing stands there
+		}
+		id = rightful.EntryID{FS: rightful.FSID(text()), Ino: r.Uint64(), Birth: int64(r.Uint64())}
+		if r.IntN(2) == 0 {
+			id.Handle = []byte("h" + text())
+		}
+		return id
+	}
+	switch r.IntN(3) {
+	case 0:
 		c.Content = &rightful.Content{Size: r.Int64()}
 		copy(c.Content.SHA256[:], text())
+	case 1:
+		c.Kind = rightful.KindDir
+		c.ID, c.Exchange = id(), &rightful.Exchange{With: "/home/" + text(), ID: id()}
 	}
 	return c
 }

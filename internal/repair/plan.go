@@ -207,6 +207,8 @@ type span struct {
 	off, end int64
 	first    int // sequence number of its first change
 	n        int
+	// exchanges: there is an exchange among them.
+	exchanges bool
 }
 
 // OpenPlan reads a plan by its ID, or from a file. A file that somebody else could write is refused: checksums tell
@@ -353,10 +355,13 @@ func readPlan(f *os.File) (*Plan, error) {
 			if len(p.spans) == 0 {
 				return nil, ErrDamagedPlan
 			}
-			if _, err := decodeChange(body, p.strings); err != nil {
+			c, err := decodeChange(body, p.strings)
+			if err != nil {
 				return nil, fmt.Errorf("change at byte %d: %w", at, ErrDamagedPlan)
 			}
-			p.spans[len(p.spans)-1].n++
+			sp := &p.spans[len(p.spans)-1]
+			sp.exchanges = sp.exchanges || c.Exchange != nil
+			sp.n++
 			p.Changes++
 		case recSkip:
 			var k Skip

@@ -480,13 +480,25 @@ func (r *runner) account(ctx context.Context, a int) error {
 	if err != nil {
 		return err
 	}
+	came, err := r.arrived(a, ap)
+	if err != nil {
+		return err
+	}
 	err = r.plan.Each(a, func(seq int, c *rightful.Change) error {
 		t := target{Change: c, from: c.Before, to: c.After, content: c.Content, byHandle: r.plan.Verb == VerbUndo}
 		excluded := r.Exclude(r.plan.Accounts[a].Account, c.Path())
+		if excluded == "" && c.Exchange != nil {
+			excluded = r.Exclude(r.plan.Accounts[a].Account, c.Exchange.With)
+		}
 		if excluded != "" {
 			r.mu.Lock()
 			r.left[a] = true
 			r.mu.Unlock()
+		}
+		if in, rest, ok := came.of(seq, c); ok {
+			moved := *c
+			moved.Base = in.at + rest
+			t.Change = &moved
 		}
 		if r.prior != nil {
 			switch r.prior.status[seq] {
@@ -531,12 +543,35 @@ func (r *runner) repeated(a int, begun func(seq int) bool) (map[string][]numbere
 	}
 	m := map[string][]numbered{}
 	err := r.plan.Each(a, func(seq int, c *rightful.Change) error {
-		if begun(seq) {
+		if begun(seq) && c.Exchange == nil {
 			m[key(c.ID)] = append(m[key(c.ID)], numbered{seq, c})
 		}
 		return nil
 	})
 	return m, err
+}
+
+// arrived finds the trees that the plan brings in and that are in already: what it changes of them is looked for where they
+// are now. So nothing is left to do when a plan is applied twice, and what a damaged record leaves in doubt is settled.
+func (r *runner) arrived(a int, ap *applier) (in arrivals, err error) {
+	if !r.plan.spans[a].exchanges {
+		return nil, nil
+	}
+	err = r.plan.Each(a, func(seq int, c *rightful.Change) error {
+		if c.Exchange == nil {
+			return nil
+		}
+		p, err := ap.places(c)
+		if err != nil {
+			return nil // the exchange itself says why
+		}
+		defer p.close()
+		if p.stand() == asAfter {
+			in = append(in, arrival{seq, c.Exchange.With, c.Path()})
+		}
+		return nil
+	})
+	return in, err
 }
 
 // takeBack undoes what the run did to one account, last change first.
@@ -548,6 +583,7 @@ func (r *runner) takeBack(ctx context.Context, a int) error {
 	if err != nil {
 		return err
 	}
+	var stay arrivals // they were not taken out again
 	err = r.plan.EachBack(a, func(seq int, c *rightful.Change) error {
 		r.mu.Lock()
 		st := r.status[seq]
@@ -566,7 +602,18 @@ func (r *runner) takeBack(ctx context.Context, a int) error {
 				t.later = append(t.later, way{o.c.After, o.c.Before})
 			}
 		}
-		return b.add(seq, t)
+		if _, _, ok := stay.of(seq, c); ok {
+			return b.settle(seq, result{status: stSkipped, reason: reasonStays})
+		}
+		if err := b.add(seq, t); err != nil || c.Exchange == nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.status[seq] != stTakenBack {
+			stay = append(stay, arrival{seq, c.Exchange.With, c.Path()})
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func (s *State) PlanUndo(ctx context.Context, id string, o Options, h PlanHeader
 	err = inOrder(len(p.Accounts), jobs(o), func(i int) (*undoer, error) {
 		u := &undoer{
 			p: p, i: i, prior: prior, cut: cut, settled: settled, ap: newApplier(o.Server, o.SystemUID, nil),
-			came: map[string]bool{}, repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
+			repeats: map[uint64]bool{}, planned: map[string]rightful.Meta{}, foreign: map[string]bool{},
 		}
 		defer u.ap.close()
 		return u, u.account(ctx)
@@ -115,7 +115,7 @@ func (s *State) undosOf(id string) (cut map[string][]way, settled map[string]boo
 		for i := range p.Accounts {
 			err = errors.Join(err, p.Each(i, func(seq int, c *rightful.Change) error {
 				obs, deviates := o.observed[seq]
-				switch k := key(c.ID); {
+				switch k := settledKey(c); {
 				case done && o.status[seq] == stApplied:
 					settled[k] = true
 				case done:
@@ -158,9 +158,8 @@ type undoer struct {
 	repeats map[uint64]bool          // their inodes
 	planned map[string]rightful.Meta // what the plan so far makes of them
 	foreign map[string]bool          // somebody changed them after the last of the changes
-	// came are the places below which the run changed a tree before it came in by an exchange.
-	came    map[string]bool
-	waiting []waiting // not as a later change would have left them, but perhaps as an earlier one did
+	came    arrivals                 // trees that the run changed before it brought them in
+	waiting []waiting                // not as a later change would have left them, but perhaps as an earlier one did
 }
 
 type waiting struct {
@@ -173,7 +172,9 @@ func (u *undoer) account(ctx context.Context) error {
 	err := u.p.Each(u.i, func(seq int, c *rightful.Change) error {
 		if u.prior.touched(seq) {
 			if c.Exchange != nil {
-				u.came[c.Exchange.With] = true
+				if u.cameIn(seq, c) {
+					u.came = append(u.came, arrival{seq, c.Exchange.With, c.Path()})
+				}
 				return nil
 			}
 			if met[c.ID.Ino] {
@@ -190,7 +191,10 @@ func (u *undoer) account(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !u.prior.touched(seq) || u.came[c.Base] || len(u.settled) > 0 && u.settled[key(c.ID)] {
+		if !u.prior.touched(seq) || len(u.settled) > 0 && u.settled[settledKey(c)] {
+			return nil
+		}
+		if _, _, in := u.came.of(seq, c); in {
 			return nil
 		}
 		return u.change(ctx, seq, c)

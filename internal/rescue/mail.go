@@ -23,8 +23,8 @@ type Mailbox struct {
 	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Messages: its directory is back.
 	Messages bool `json:"messages"`
-	// Traces are what tells of it: "passwd", "shadow", "mail directory", "snapshot", "email_accounts.json", "aliases",
-	// "mail log".
+	// Traces are what tells of it: "passwd", "shadow", "quota", "mail directory", "snapshot", "email_accounts.json",
+	// "aliases", "mail log", "panel".
 	Traces []string `json:"traces"`
 }
 
@@ -180,27 +180,59 @@ func (m *Mailboxes) Aliases(domain string, text []byte) {
 	}
 }
 
-// logged finds mailboxes in a line of Dovecot's or Exim's: who logged in, and into which mailbox a message was delivered.
-var logged = regexp.MustCompile(`(?:user=<|lmtp\(|imap\(|pop3\(|=> (?:[^ ]+ <)?)([A-Za-z0-9._+&='-]{1,64})@([A-Za-z0-9.-]{1,253})`)
+const addressForm = `([A-Za-z0-9._+&='-]{1,64})@([A-Za-z0-9.-]{1,253})`
+
+var (
+	// loggedIn finds in a line of Dovecot's who logged in, or whose mailbox a process works on.
+	loggedIn = regexp.MustCompile(`(?:user=<|lmtp\(|imap\(|pop3\()` + addressForm)
+	// saved finds in a line of Exim's the mailbox that Dovecot says a message went to.
+	saved = regexp.MustCompile(`C="250 [^"]*<` + addressForm + `>[^"]* Saved"`)
+	// delivered finds in a line of Exim's the local part, and the domain where it is told, that a message went to; then
+	// the address that it was sent to, where that is another text.
+	delivered = regexp.MustCompile(` => ([^ @]+)(?:@([^ ]+))?(?: <([^ >@]+)@([^ >]+)>)? `)
+)
 
 // deliveredHere are the transports of Exim that put a message into a mailbox of this server.
 var deliveredHere = [][]byte{
 	[]byte("T=dovecot"), []byte("T=virtual"), []byte("T=local"), []byte("T=lmtp"), []byte("T=maildir"), []byte("T=address_directory"),
 }
 
-// Log reads lines of a mail log. Addresses of failed logins prove nothing: anybody can try any name.
+// Log reads lines of a mail log. Addresses of failed logins prove nothing: anybody can try any name. Nor does the address
+// that a message was sent to, where it was passed on from there.
 func (m *Mailboxes) Log(text []byte) {
 	for line := range bytes.Lines(text) {
-		switch {
-		case bytes.Contains(line, []byte("user=<")) && !bytes.Contains(line, []byte("Login: ")) && !bytes.Contains(line, []byte("Logged in")):
-			continue
-		case bytes.Contains(line, []byte("=> ")) && !slices.ContainsFunc(deliveredHere, func(t []byte) bool { return bytes.Contains(line, t) }):
-			continue
+		var user, domain []byte
+		if bytes.Contains(line, []byte(" => ")) {
+			user, domain = exim(line)
+		} else if x := loggedIn.FindSubmatch(line); x != nil {
+			if !bytes.Contains(line, []byte("user=<")) || bytes.Contains(line, []byte("Login: ")) || bytes.Contains(line, []byte("Logged in")) {
+				user, domain = x[1], x[2]
+			}
 		}
-		if x := logged.FindSubmatch(line); x != nil {
-			m.add(string(x[1]), string(x[2]), "mail log")
+		if user != nil {
+			m.add(string(user), string(domain), "mail log")
 		}
 	}
+}
+
+// exim gives the mailbox that a line of Exim's tells a delivery to; nothing where it is not certain.
+func exim(line []byte) (user, domain []byte) {
+	if !slices.ContainsFunc(deliveredHere, func(t []byte) bool { return bytes.Contains(line, t) }) {
+		return nil, nil
+	}
+	if x := saved.FindSubmatch(line); x != nil {
+		return x[1], x[2]
+	}
+	x := delivered.FindSubmatch(line)
+	switch {
+	case x == nil:
+		return nil, nil
+	case len(x[2]) > 0:
+		return x[1], x[2]
+	case bytes.EqualFold(x[1], x[3]): // only the local part is told of a mailbox: its domain is that of the address, if it is not another's
+		return x[1], x[4]
+	}
+	return nil, nil
 }
 
 // List gives all, sorted; home tells which have their messages back.

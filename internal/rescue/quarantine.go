@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"strconv"
-	"strings"
 
 	"rightful"
 	"rightful/internal/tree"
@@ -127,22 +125,11 @@ func (q *Quarantine) fresh(ctx context.Context, n int, f *os.File, job Job, seen
 		return Counts{}, err
 	}
 	defer d.Close()
-	return q.work(ctx, job, seen, d, f)
-}
-
-// Drop removes one entry of source n that is not whole.
-func (q *Quarantine) Drop(ctx context.Context, n int, rel string) error {
-	in := q.f
-	parts := strings.Split(strconv.Itoa(n)+"/"+rel, "/")
-	for _, d := range parts[:len(parts)-1] {
-		f, err := openDir(int(in.Fd()), d)
-		if err != nil {
-			return nil // a link or nothing: then it is not there
-		}
-		defer f.Close()
-		in = f
+	c, err := q.work(ctx, job, seen, d, f)
+	if err != nil {
+		return c, err
 	}
-	return removeAt(ctx, int(in.Fd()), parts[len(parts)-1], 0)
+	return c, q.Sync() // the record will say that it is there
 }
 
 // Merge moves what source n has, and the rebuilt home has not, into the home; the rest of it is removed.
@@ -162,6 +149,9 @@ func (q *Quarantine) Merge(ctx context.Context, n int) (Counts, error) {
 	}
 	defer from.Close()
 	c, err := q.work(ctx, Job{Do: DoMerge}, nil, home, from)
+	if err == nil {
+		err = q.Sync() // before the only other copy is removed
+	}
 	if err != nil {
 		return c, err
 	}
@@ -199,100 +189,21 @@ func (q *Quarantine) Room() (bytes, inodes int64, err error) {
 	return int64(st.Bavail) * st.Bsize, inodes, nil
 }
 
-// Remove removes the quarantine with all that is in it: the old home, after the switch.
-func (q *Quarantine) Remove(ctx context.Context) error {
-	if err := empty(ctx, q.f, 0); err != nil {
-		return fmt.Errorf("remove quarantine %q: %w", q.path, err)
-	}
-	parent, err := q.s.OpenBase(path.Dir(q.path))
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	dir, err := parent.File()
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := unix.Unlinkat(int(dir.Fd()), path.Base(q.path), unix.AT_REMOVEDIR); err != nil {
-		return fmt.Errorf("remove quarantine %q: %w", q.path, err)
-	}
-	return dir.Sync()
-}
-
-func (q *Quarantine) remove(ctx context.Context, name string) error {
-	if err := removeAt(ctx, int(q.f.Fd()), name, 0); err != nil {
-		return fmt.Errorf("remove %q from quarantine %q: %w", name, q.path, err)
-	}
-	return nil
-}
-
 // openDir opens a directory in another one, no link followed.
 func openDir(dir int, name string) (*os.File, error) {
+	fd, err := openDirFD(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openDirFD is openDir for whoever counts calls.
+func openDirFD(dir int, name string) (int, error) {
 	for {
 		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return os.NewFile(uintptr(fd), name), nil
-	}
-}
-
-// maxRemoveDepth is how deep a tree is removed: deeper than any that was unpacked.
-const maxRemoveDepth = 20_000
-
-// removeAt removes one name and what is beneath it. A mount is not entered, so that what is mounted there is not emptied.
-func removeAt(ctx context.Context, dir int, name string, depth int) error {
-	err := unix.Unlinkat(dir, name, 0)
-	switch err {
-	case nil, unix.ENOENT:
-		return nil
-	case unix.EISDIR, unix.EPERM: // EPERM is POSIX's answer for a directory
-	default:
-		return err
-	}
-	d, derr := openDir(dir, name)
-	if derr != nil {
-		return err
-	}
-	defer d.Close()
-	var st unix.Statx_t
-	if err := unix.Statx(int(d.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-		return unix.EBUSY
-	}
-	if err := empty(ctx, d, depth+1); err != nil {
-		return err
-	}
-	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-}
-
-// empty removes what is in a directory.
-func empty(ctx context.Context, d *os.File, depth int) error {
-	if depth > maxRemoveDepth {
-		return unix.ELOOP
-	}
-	for {
-		names, err := d.Readdirnames(1000)
-		for _, n := range names {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := removeAt(ctx, int(d.Fd()), n, depth); err != nil {
-				return err
-			}
-		}
-		if len(names) == 0 {
-			if err == io.EOF {
-				return nil
-			}
-			return err
-		}
-		// A listing may pass over names while others are removed, so that it begins anew.
-		if _, err := d.Seek(0, io.SeekStart); err != nil {
-			return err
+		if err != unix.EINTR {
+			return fd, err
 		}
 	}
 }

@@ -38,8 +38,10 @@ const (
 	StepRebuilding Step = "rebuilding" // the sources are being unpacked
 	StepRebuilt    Step = "rebuilt"    // the home is whole in the quarantine
 	StepSwitched   Step = "switched"   // it stands in its place, and the old one in the quarantine
-	StepFinished   Step = "finished"   // the old one is removed
-	StepDiscarded  Step = "discarded"  // the rebuilt one is removed
+	StepFinishing  Step = "finishing"  // the old one is being removed
+	StepFinished   Step = "finished"   // it is removed
+	StepDiscarding Step = "discarding" // the rebuilt one is being removed
+	StepDiscarded  Step = "discarded"  // it is removed
 )
 
 // A Source is one that a home is rebuilt from, the best first.
@@ -82,6 +84,9 @@ type Record struct {
 	// Quarantine is where the home is rebuilt, and then the old one kept.
 	Quarantine string   `json:"quarantine"`
 	Sources    []Source `json:"sources"`
+	// Since is when what was left of the home was taken over, or was found to be nothing: what came there later is in the
+	// old home only.
+	Since time.Time `json:"since,omitzero"`
 	// Snapshot is the one that tells what there was, or empty.
 	Snapshot string `json:"snapshot,omitempty"`
 	// Furnished are the standard folders and links that no source had.
@@ -94,6 +99,9 @@ type Record struct {
 
 // Open reports whether the rescue is not at its end.
 func (r *Record) Open() bool { return r.Step != StepFinished && r.Step != StepDiscarded }
+
+// Removing reports whether what the quarantine holds is being removed: there is no way back from that.
+func (r *Record) Removing() bool { return r.Step == StepFinishing || r.Step == StepDiscarding }
 
 // A Store is where records are kept.
 type Store struct{ dir *state.Dir }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +29,8 @@ type Report struct {
 	Mailboxes []Mailbox   `json:"mailboxes"`
 	// Missing is what the snapshot knew and is not back.
 	Missing *Missing `json:"missing,omitempty"`
+	// Late is what came into the old home, or changed there, while the new one was built.
+	Late *Late `json:"late,omitempty"`
 	// Rejects counts what sources held and was not taken; the first are in Rejected.
 	Rejects  int64      `json:"rejects"`
 	Rejected []Rejected `json:"rejected"`
@@ -53,7 +57,7 @@ type SiteState struct {
 	Before rightful.SiteState `json:"before"`
 	After  rightful.SiteState `json:"after"`
 	Why    string             `json:"why,omitempty"`
-	// Empty: there is nothing in its document root.
+	// Empty: there is nothing in its document root but what was made anew.
 	Empty bool `json:"empty,omitempty"`
 	// Writes: PHP's user can make a file in the document root; WritesWhy says why not.
 	Writes    bool   `json:"writes"`
@@ -66,9 +70,42 @@ type Missing struct {
 	Taken    time.Time `json:"taken"`
 	Files    int       `json:"files"`
 	// Samples are the first paths, below the home.
-	Samples []string `json:"samples"`
+	Samples []Named `json:"samples"`
 	// Newer counts those that came or changed after the newest source was made; the others should have been in it.
 	Newer int `json:"newer"`
+}
+
+// Late names files of the old home that the rebuilt one has not got, or has as they were before.
+type Late struct {
+	Files   int     `json:"files"`
+	Samples []Named `json:"samples"`
+}
+
+// A Named is a path below the home. Names are bytes.
+type Named struct {
+	Path    string `json:"path"`
+	PathB64 []byte `json:"path_b64,omitempty"`
+}
+
+// NewNamed names a path.
+func NewNamed(rel string) Named { return Named{Path: rel, PathB64: rightful.RawPath(rel)} }
+
+func names(all []Named) (out []string) {
+	for _, n := range all[:min(shown, len(all))] {
+		out = append(out, n.Path)
+	}
+	return out
+}
+
+// name is what the source is called to a customer: where it lies, and with what rights it is read, is not theirs to know.
+func (o *Origin) name() string {
+	switch kind, _, _ := strings.Cut(o.Source, ":"); {
+	case o.Source == "home", kind == "vault":
+		return o.What
+	case kind == "restic", kind == "borg":
+		return o.What + " in " + kind
+	}
+	return path.Base(o.Source) + " (" + o.What + ")"
 }
 
 // lost lists the mailboxes that need a new password.
@@ -84,7 +121,7 @@ func (r *Report) lost() (out []Mailbox) {
 // Whole reports whether nothing is known to be missing.
 func (r *Report) Whole() bool {
 	for _, s := range r.Sites {
-		if s.After != rightful.SiteOK {
+		if s.After != rightful.SiteOK || s.Empty && r.Missing == nil {
 			return false
 		}
 	}
@@ -93,7 +130,7 @@ func (r *Report) Whole() bool {
 			return false
 		}
 	}
-	return len(r.lost()) == 0 && r.Rejects == 0 && r.Left == 0 && (r.Missing == nil || r.Missing.Files == 0)
+	return len(r.lost()) == 0 && r.Rejects == 0 && r.Left == 0 && r.Late == nil && (r.Missing == nil || r.Missing.Files == 0)
 }
 
 // A view is the report in sentences, for both of its forms. Names are quoted by whoever writes them.
@@ -135,7 +172,7 @@ func (r *Report) view() view {
 	}
 	back := []string{fmt.Sprintf("%d files in %d directories, %s", r.Files, r.Dirs, rightful.SizeText(r.Bytes))}
 	for _, o := range r.Sources {
-		line := fmt.Sprintf("%d files (%s) from %s, %s", o.Files, rightful.SizeText(o.Bytes), o.What, when(o.Taken))
+		line := fmt.Sprintf("%d files (%s) from %s, %s", o.Files, rightful.SizeText(o.Bytes), o.name(), when(o.Taken))
 		if o.Cut != "" {
 			line += "; it ends early: " + o.Cut
 		}
@@ -145,6 +182,10 @@ func (r *Report) view() view {
 	add("Web sites", r.siteLines())
 	add("Mail", r.mailLines())
 	add("What is not back", r.missingLines())
+	if l := r.Late; l != nil {
+		line := fmt.Sprintf("%d files came or changed in the old home meanwhile, and are there only (%s)", l.Files, r.Aside)
+		add("What came while it was rebuilt", append([]string{line}, some(names(l.Samples), l.Files)...))
+	}
 	if len(r.Furniture) > 0 {
 		add("Made anew, as every account has it", some(r.Furniture[:min(shown, len(r.Furniture))], len(r.Furniture)))
 	}
@@ -199,12 +240,18 @@ func (r *Report) mailLines() (lines []string) {
 		}
 		lines = append(lines, line)
 	}
+	if slices.ContainsFunc(r.lost(), func(m Mailbox) bool { return !slices.Contains(m.Traces, "passwd") }) {
+		lines = append(lines, "mail for an address that needs a new password is refused until the mailbox is made anew in the panel")
+	}
 	return lines
 }
 
 func (r *Report) missingLines() []string {
 	m := r.Missing
-	if m == nil || m.Files == 0 {
+	if m == nil {
+		return []string{"whether anything else is missing is not known: there is no snapshot to compare with"}
+	}
+	if m.Files == 0 {
 		return nil
 	}
 	lines := []string{fmt.Sprintf("%d files that were there on %s", m.Files, m.Taken.Local().Format("2 January 2006, 15:04"))}
@@ -214,7 +261,7 @@ func (r *Report) missingLines() []string {
 	if n := m.Files - m.Newer; n > 0 && len(r.Sources) > 0 {
 		lines = append(lines, fmt.Sprintf("%d should have been in the backup, and were not", n))
 	}
-	return append(lines, some(m.Samples[:min(shown, len(m.Samples))], m.Files)...)
+	return append(lines, some(names(m.Samples), m.Files)...)
 }
 
 // Text writes the report as text. clean makes a line fit for whoever reads it.

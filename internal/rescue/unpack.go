@@ -1,10 +1,12 @@
 package rescue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,12 +29,17 @@ type writer struct {
 }
 
 // An openedDir is a directory that entries are being made in. Making one changes its time, which is put right when it is
-// left.
+// left, where there is one to be put right.
 type openedDir struct {
 	name  string
 	fd    int
 	mtime unix.Timespec
+	timed bool
 }
+
+// modeOnTheWay is that of a directory that only stands on the way to something: the sticky bit, which no directory of a source
+// keeps, tells it from one that somebody closed on purpose. It is gone before the home is brought in.
+const modeOnTheWay = unix.S_ISVTX | 0o700
 
 func newWriter(root int, job *Job, seen func(*Counts)) *writer {
 	return &writer{root: root, job: job, seen: seen, buf: make([]byte, 256<<10)}
@@ -53,7 +60,9 @@ func (w *writer) cut(n int) {
 	for i := len(w.dirs) - 1; i >= n; i-- {
 		d := &w.dirs[i]
 		unix.Close(d.fd)
-		unix.UtimesNanoAt(w.at(i), d.name, []unix.Timespec{d.mtime, d.mtime}, unix.AT_SYMLINK_NOFOLLOW) // a time is no reason to fail
+		if d.timed { // a time is no reason to fail
+			unix.UtimesNanoAt(w.at(i), d.name, []unix.Timespec{d.mtime, d.mtime}, unix.AT_SYMLINK_NOFOLLOW)
+		}
 	}
 	w.dirs = w.dirs[:n]
 }
@@ -75,35 +84,46 @@ func (w *writer) enter(dirs []string) (int, error) {
 		return 0, fmt.Errorf("it lies more than %d directories deep", maxDepth)
 	}
 	for _, name := range dirs[keep:] {
-		in := w.at(len(w.dirs))
-		f, err := openDir(in, name)
-		if errors.Is(err, unix.ENOENT) {
-			if err = w.room(); err != nil {
-				return 0, err
-			}
-			if err = unix.Mkdirat(in, name, 0o700); err == nil {
-				w.c.Dirs++
-				f, err = openDir(in, name)
-			}
-		}
-		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			return 0, errInTheWay
-		}
-		if err != nil {
-			return 0, fatal(err)
-		}
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		f.Close()
-		var st unix.Stat_t
-		if err == nil {
-			err = unix.Fstat(fd, &st)
-		}
+		d, err := w.down(w.at(len(w.dirs)), name)
 		if err != nil {
 			return 0, err
 		}
-		w.dirs = append(w.dirs, openedDir{name, fd, st.Mtim})
+		w.dirs = append(w.dirs, d)
 	}
 	return w.at(len(dirs)), nil
+}
+
+// down opens one directory, and makes it where it is not there.
+func (w *writer) down(in int, name string) (openedDir, error) {
+	d := openedDir{name: name}
+	var err error
+	d.fd, err = openDirFD(in, name)
+	made := false
+	if err == unix.ENOENT {
+		if err := w.room(); err != nil {
+			return d, err
+		}
+		if err = unix.Mkdirat(in, name, modeOnTheWay); err == nil {
+			w.c.Dirs++
+			made = true
+			d.fd, err = openDirFD(in, name)
+		}
+	}
+	switch {
+	case err == unix.ENOTDIR || err == unix.ELOOP:
+		return d, errInTheWay
+	case err != nil:
+		return d, fatal(err)
+	case made:
+		return d, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		unix.Close(d.fd)
+		return d, err
+	}
+	d.mtime, d.timed = st.Mtim, true
+	return d, nil
 }
 
 // A stop ends the work; any other error rejects one entry.
@@ -164,12 +184,7 @@ func (w *writer) unpack(src *archive.Opened) error {
 	}
 }
 
-func (w *writer) reject(path, why string) {
-	w.c.Rejects++
-	if len(w.c.Rejected) < maxRejected {
-		w.c.Rejected = append(w.c.Rejected, Rejected{Path: path, PathB64: rightful.RawPath(path), Reason: why})
-	}
-}
+func (w *writer) reject(path, why string) { w.c.reject(path, why) }
 
 // entry makes one entry.
 func (w *writer) entry(e *archive.Entry, rel string, src *archive.Opened) error {
@@ -188,6 +203,9 @@ func (w *writer) entry(e *archive.Entry, rel string, src *archive.Opened) error 
 	switch {
 	case e.Kind == rightful.KindFile && e.HardLink:
 		err = w.hardLink(e, dir, name)
+		if content := src.Content(); err != nil && content != nil {
+			err = w.file(e, dir, name, content)
+		}
 	case e.Kind == rightful.KindFile:
 		err = w.file(e, dir, name, src.Content())
 	case e.Kind == rightful.KindSymlink:
@@ -216,7 +234,8 @@ func (w *writer) directory(e *archive.Entry, parts []string) error {
 		return fatal(err)
 	}
 	if e.Known.Has(archive.KnownTime) {
-		w.dirs[len(w.dirs)-1].mtime = timespec(e.Time)
+		d := &w.dirs[len(w.dirs)-1]
+		d.mtime, d.timed = timespec(e.Time), true
 	}
 	return nil
 }
@@ -230,6 +249,8 @@ func (w *writer) touch(e *archive.Entry, dir int, name string) {
 	}
 }
 
+var errDirToo = errors.New("the backup has a directory of that name too")
+
 // place makes an entry under a name; what the same source put there before gives way, unless it is a directory.
 func (w *writer) place(dir int, name string, make1 func() error) error {
 	err := make1()
@@ -237,7 +258,7 @@ func (w *writer) place(dir int, name string, make1 func() error) error {
 		switch err := unix.Unlinkat(dir, name, 0); err {
 		case nil:
 		case unix.EISDIR, unix.EPERM:
-			return errors.New("the backup has a directory of that name too")
+			return errDirToo
 		default:
 			return fatal(err)
 		}
@@ -249,25 +270,19 @@ func (w *writer) place(dir int, name string, make1 func() error) error {
 	return nil
 }
 
-// file makes a regular file. One whose content is not whole is not left behind.
+// file makes a regular file. One whose content is not whole is not left behind, and takes the place of no other.
 func (w *writer) file(e *archive.Entry, dir int, name string, content io.Reader) error {
 	switch {
 	case content == nil:
 		return errors.New("the source does not hold its content")
 	case e.Size > w.job.MaxFile:
 		return fmt.Errorf("a file of %s; there is room for %s", rightful.SizeText(e.Size), rightful.SizeText(w.job.MaxFile))
-	case w.c.Bytes+e.Size > w.job.MaxBytes:
-		return stop{errMore}
 	}
 	mode := rightful.Mode(0o644)
 	if e.Known.Has(archive.KnownMode) {
 		mode = e.Mode & rightful.ModePerm &^ 0o022
 	}
-	fd := -1
-	err := w.place(dir, name, func() (err error) {
-		fd, err = unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(mode))
-		return err
-	})
+	fd, in, as, err := w.create(dir, name, uint32(mode))
 	if err != nil {
 		return err
 	}
@@ -275,9 +290,12 @@ func (w *writer) file(e *archive.Entry, dir int, name string, content io.Reader)
 	if cerr := unix.Close(fd); err == nil && cerr != nil {
 		err = fatal(cerr)
 	}
+	if err == nil && as != name {
+		err = renameOver(in, as, dir, name)
+	}
 	if err != nil {
-		unix.Unlinkat(dir, name, 0)
-		return err
+		unix.Unlinkat(in, as, 0)
+		return unreadable(err)
 	}
 	w.c.Files++
 	w.c.Bytes += n
@@ -285,11 +303,66 @@ func (w *writer) file(e *archive.Entry, dir int, name string, content io.Reader)
 	return nil
 }
 
-// pour writes a content of a known size.
+// create makes a new file under a name, or where that is taken, under another one at the top until it is whole.
+func (w *writer) create(dir int, name string, mode uint32) (fd, in int, as string, err error) {
+	in, as = dir, name
+	for n := 0; ; n++ {
+		fd, err = unix.Openat(in, as, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		switch err {
+		case unix.EINTR:
+		case unix.EEXIST:
+			in, as = w.root, ".rightful-part-"+strconv.Itoa(n)
+		default:
+			return fd, in, as, fatal(err)
+		}
+	}
+}
+
+func renameOver(in int, as string, dir int, name string) error {
+	switch err := unix.Renameat(in, as, dir, name); err {
+	case nil:
+		return nil
+	case unix.EISDIR:
+		return errDirToo
+	default:
+		return fatal(err)
+	}
+}
+
+// unreadable says of what the account itself may not read that it is so.
+func unreadable(err error) error {
+	switch {
+	case isStop(err):
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return errors.New("the account itself may not read it")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("its content ends early: the source is cut there, or it was changed meanwhile")
+	}
+	return err
+}
+
+// A hole is looked for in pieces of this size, and in files of some pieces only.
+const holeSize = 4 << 10
+
+// pour writes a content of a known size. What is nothing but zeros is left out of the file, so that a sparse file stays one.
 func (w *writer) pour(fd int, content io.Reader, size int64) (n int64, err error) {
+	var at int64 // in the file
 	for {
 		k, rerr := content.Read(w.buf)
-		for b := w.buf[:k]; len(b) > 0; {
+		if at += int64(k); at > size {
+			return n, errors.New("its content is longer than the source says")
+		}
+		b := w.buf[:k]
+		if size >= 16*holeSize && k >= holeSize && zero(b) {
+			if _, err := unix.Seek(fd, int64(k), io.SeekCurrent); err != nil {
+				return n, fatal(err)
+			}
+			b = nil
+		}
+		if n += int64(len(b)); w.c.Bytes+n > w.job.MaxBytes {
+			return n, stop{errMore}
+		}
+		for len(b) > 0 {
 			m, err := unix.Write(fd, b)
 			if err == unix.EINTR {
 				continue
@@ -298,11 +371,10 @@ func (w *writer) pour(fd int, content io.Reader, size int64) (n int64, err error
 				return n, fatal(err)
 			}
 			b = b[m:]
-			n += int64(m)
 		}
 		switch {
-		case n > size:
-			return n, errors.New("its content is longer than the source says")
+		case rerr == io.EOF && n < at: // a hole may be at its end
+			return n, fatal(ftruncate(fd, at))
 		case rerr == io.EOF:
 			return n, nil
 		case rerr != nil:
@@ -315,6 +387,17 @@ func (w *writer) pour(fd int, content io.Reader, size int64) (n int64, err error
 		}
 	}
 }
+
+func ftruncate(fd int, size int64) error {
+	for {
+		if err := unix.Ftruncate(fd, size); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// zero reports whether there is nothing but zeros.
+func zero(b []byte) bool { return b[0] == 0 && bytes.Equal(b[:len(b)-1], b[1:]) }
 
 // hardLink makes another name for a file that came before.
 func (w *writer) hardLink(e *archive.Entry, dir int, name string) error {
@@ -338,6 +421,11 @@ func (w *writer) hardLink(e *archive.Entry, dir int, name string) error {
 	if err := unix.Fstatat(in, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return errors.New("another name of a file that is not there")
 	}
+	// An archive that was told to hold a file twice has its second entry as another name of itself.
+	var there unix.Stat_t
+	if unix.Fstatat(dir, name, &there, unix.AT_SYMLINK_NOFOLLOW) == nil && there.Ino == st.Ino && there.Dev == st.Dev {
+		return nil
+	}
 	if err := w.place(dir, name, func() error { return unix.Linkat(in, base, dir, name, 0) }); err != nil {
 		return err
 	}
@@ -348,12 +436,7 @@ func (w *writer) hardLink(e *archive.Entry, dir int, name string) error {
 // merge moves everything of one directory into another, where that has nothing of the name. Two directories are merged; of
 // the mode of one that only stood on the way to something, the other's is taken.
 func (w *writer) merge(ctx context.Context, to, from int, rel string) error {
-	d, err := openDir(from, ".")
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
+	names, err := list(from)
 	if err != nil {
 		return err
 	}
@@ -376,6 +459,16 @@ func (w *writer) merge(ctx context.Context, to, from int, rel string) error {
 	return nil
 }
 
+// list gives the names in a directory, and keeps nothing open.
+func list(dir int) ([]string, error) {
+	d, err := openDir(dir, ".")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
 // both deals with a name that both directories have.
 func (w *writer) both(ctx context.Context, to, from int, name, path string) error {
 	a, errA := openDir(to, name)
@@ -394,7 +487,7 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 		return nil
 	}
 	var sa, sb unix.Stat_t
-	if unix.Fstat(int(a.Fd()), &sa) == nil && unix.Fstat(int(b.Fd()), &sb) == nil && sa.Mode&0o7777 == 0o700 {
+	if unix.Fstat(int(a.Fd()), &sa) == nil && unix.Fstat(int(b.Fd()), &sb) == nil && sa.Mode&0o7777 == modeOnTheWay {
 		if err := unix.Fchmod(int(a.Fd()), sb.Mode&0o7777); err != nil {
 			return err
 		}
@@ -402,8 +495,8 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 	return w.merge(ctx, int(a.Fd()), int(b.Fd()), path)
 }
 
-// furnish makes what is missing.
-func (w *writer) furnish(want []Furniture) error {
+// furnish makes what is missing, and ends the distinction of what only stood on the way.
+func (w *writer) furnish(ctx context.Context, want []Furniture) error {
 	for _, f := range want {
 		parts := strings.Split(string(f.Rel), "/")
 		dir, err := w.enter(parts[:len(parts)-1])
@@ -417,12 +510,50 @@ func (w *writer) furnish(want []Furniture) error {
 		}
 		switch {
 		case err == nil:
-			w.c.Made = append(w.c.Made, string(f.Rel))
+			w.c.Made = append(w.c.Made, f.Rel)
 		case err == unix.EEXIST:
 		case isStop(fatal(err)):
 			return fmt.Errorf("make %q: %w", f.Rel, err)
 		default:
 			w.reject(string(f.Rel), err.Error())
+		}
+	}
+	w.cut(0)
+	return unmark(ctx, w.root)
+}
+
+// unmark takes the mark off the directories beneath one that only stood on the way.
+func unmark(ctx context.Context, dir int) error {
+	d, err := openDir(dir, ".")
+	if err != nil {
+		return err
+	}
+	entries, err := d.ReadDir(-1)
+	d.Close()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !e.IsDir() {
+			continue
+		}
+		fd, err := openDirFD(dir, e.Name())
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err == nil && st.Mode&0o7777 == modeOnTheWay {
+			err = unix.Fchmod(fd, 0o700)
+		}
+		if err == nil {
+			err = unmark(ctx, fd)
+		}
+		unix.Close(fd)
+		if err != nil {
+			return err
 		}
 	}
 	return nil

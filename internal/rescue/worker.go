@@ -9,13 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
+	"rightful"
 	"rightful/internal/archive"
 	"rightful/internal/tree"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
+	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,9 +41,12 @@ const (
 // A Job is what a worker is to do. Only the fields that its kind of work needs are set.
 type Job struct {
 	Do     string   `json:"do"`
+	Parent int      `json:"parent"` // without whom there is nothing to do
 	UID    uint32   `json:"uid"`
 	GIDs   []uint32 `json:"gids"`
 	Format string   `json:"format,omitempty"`
+	// Home: what is copied is a home itself, in which an archive is a file like any other.
+	Home bool `json:"home,omitempty"`
 	// Places say where what lies below the home.
 	Places archive.Places `json:"places,omitempty"`
 	// MaxFile and MaxBytes bound what is written, MaxEntries how many entries are made.
@@ -67,8 +73,8 @@ type Counts struct {
 	Rejected []Rejected `json:"rejected"`
 	// Kept counts files of a lesser source that a better one had already.
 	Kept int64 `json:"kept"`
-	// Made are the paths of furniture that was missing.
-	Made []string `json:"made,omitempty"`
+	// Made are the paths of furniture that was missing. Names are bytes.
+	Made [][]byte `json:"made,omitempty"`
 	// Cut is why the source ended early; what came before it stands.
 	Cut string `json:"cut,omitempty"`
 }
@@ -80,8 +86,34 @@ type Rejected struct {
 	Reason  string `json:"reason"`
 }
 
-// maxRejected bounds Counts.Rejected.
-const maxRejected = 1000
+// What bounds Counts.Rejected: entries, and bytes of their paths and reasons. A record holds several of these lists.
+const (
+	maxRejected      = 1000
+	maxRejectedBytes = 256 << 10
+	maxRejectedPath  = 4 << 10
+	maxReason        = 1 << 10
+)
+
+// reject takes down an entry that was not brought back.
+func (c *Counts) reject(path, why string) {
+	c.Rejects++
+	path, why = path[:min(len(path), maxRejectedPath)], why[:min(len(why), maxReason)]
+	c.list(Rejected{Path: path, PathB64: rightful.RawPath(path), Reason: why})
+}
+
+// list adds to the list of rejected entries as long as there is room.
+func (c *Counts) list(all ...Rejected) {
+	n := 0
+	for _, r := range c.Rejected {
+		n += len(r.Path) + len(r.Reason)
+	}
+	for _, r := range all {
+		if n += len(r.Path) + len(r.Reason); n > maxRejectedBytes || len(c.Rejected) >= maxRejected {
+			return
+		}
+		c.Rejected = append(c.Rejected, r)
+	}
+}
 
 // Entries is how many entries were made.
 func (c *Counts) Entries() int64 { return c.Files + c.Dirs + c.Links }
@@ -90,7 +122,7 @@ func (c *Counts) Entries() int64 { return c.Files + c.Dirs + c.Links }
 func (c *Counts) Add(o Counts) {
 	c.Files, c.Dirs, c.Links, c.Bytes = c.Files+o.Files, c.Dirs+o.Dirs, c.Links+o.Links, c.Bytes+o.Bytes
 	c.Rejects, c.Kept = c.Rejects+o.Rejects, c.Kept+o.Kept
-	c.Rejected = append(c.Rejected, o.Rejected[:min(len(o.Rejected), maxRejected-len(c.Rejected))]...)
+	c.list(o.Rejected...)
 }
 
 // A message is a line from the worker: how far it is, or how it ended.
@@ -132,6 +164,10 @@ func TryWrite(ctx context.Context, dir *os.File, uid uint32, gids []uint32) erro
 }
 
 func run(ctx context.Context, job Job, seen func(Counts), files ...*os.File) (c Counts, err error) {
+	// The kernel takes a worker's parent to be the thread that started it, and some threads here end before the program does.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	job.Parent = os.Getpid()
 	text, err := json.Marshal(job)
 	if err != nil {
 		return c, err
@@ -152,6 +188,7 @@ func run(ctx context.Context, job Job, seen func(Counts), files ...*os.File) (c 
 	if err := cmd.Start(); err != nil {
 		return c, fmt.Errorf("start worker: %w", err)
 	}
+	go keepGoing(cmd.Process)
 	go func() {
 		in.Write(text)
 		in.Close()
@@ -166,6 +203,20 @@ func run(ctx context.Context, job Job, seen func(Counts), files ...*os.File) (c 
 	return c, err
 }
 
+// keepGoing wakes a worker that is stopped: its uid lets the account's processes send it signals, and one that sleeps for
+// ever would hold up whoever waits for it. It returns when the worker has ended.
+func keepGoing(p *os.Process) {
+	for {
+		switch err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WSTOPPED, nil); err {
+		case nil:
+			p.Signal(unix.SIGCONT)
+		case unix.EINTR:
+		default:
+			return
+		}
+	}
+}
+
 // maxMessage bounds what the worker may say: it is not trusted.
 const maxMessage = 64 << 20
 
@@ -178,6 +229,9 @@ func listen(out io.Reader, do string, seen func(Counts)) (c Counts, err error) {
 		}
 		if m.Counts != nil {
 			c = *m.Counts
+			all := c.Rejected
+			c.Rejected = nil
+			c.list(all...)
 		}
 		switch {
 		case m.Error != "":
@@ -224,6 +278,9 @@ func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 }
 
 func (j *Job) do(ctx context.Context, seen func(*Counts)) (c Counts, err error) {
+	if err := j.shed(); err != nil {
+		return c, fmt.Errorf("close descriptors: %w", err)
+	}
 	var ruin *tree.Base
 	if j.Do == DoCopy {
 		// What it leads to is looked at with the account's rights only; that it is there is known to root already.
@@ -251,23 +308,69 @@ func (j *Job) do(ctx context.Context, seen func(*Counts)) (c Counts, err error) 
 		defer src.Close()
 		return w.c, w.unpack(src)
 	case DoCopy:
-		src := archive.OpenDir(ctx, ruin)
+		open := archive.OpenDir
+		if j.Home {
+			open = archive.OpenHome
+		}
+		src := open(ctx, ruin)
 		defer src.Close()
 		return w.c, w.unpack(src)
 	case DoMerge:
 		return w.c, w.merge(ctx, firstFile, secondFile, "")
 	case DoFurnish:
-		return w.c, w.furnish(j.Furniture)
+		return w.c, w.furnish(ctx, j.Furniture)
 	case DoTry:
 		return w.c, tryWrite(firstFile)
 	}
 	return c, fmt.Errorf("unknown work %q", j.Do)
 }
 
-// confine gives up root for good. The order matters: the root directory is changed while that is allowed, landlock asks
-// for no-new-privileges, and with the uid the last capability goes. The kernel then also takes the process out of the
-// reach of the account's other processes (its memory is not dumpable), but for signals.
+// shed closes what was handed down to this process besides what it needs, by a shell or a daemon that left it open: a
+// descriptor is a right. What the process has opened itself closes on exec, and what it got did not.
+func (j *Job) shed() error {
+	last := firstFile
+	if j.Do == DoUnpack || j.Do == DoCopy || j.Do == DoMerge {
+		last = secondFile
+	}
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd <= last {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+var (
+	errRoots  = errors.New("an account of root's")
+	errRights = errors.New("some of root's capabilities are left")
+	errOrphan = errors.New("whoever asked for it has ended")
+)
+
+// confine gives up root for good. The order matters: the root directory is changed while that is allowed, with the uid the
+// last capability goes, and that it is gone is looked at, since a service can be set up so that it stays. The account's other
+// processes cannot look into this one (its memory is not dumpable, whatever fs.suid_dumpable says), but can send it signals.
+// The kernel forgets with the uid that it shall end with its parent, which therefore comes last.
 func (j *Job) confine() error {
+	gids := make([]int, 0, len(j.GIDs))
+	for _, g := range j.GIDs {
+		gids = append(gids, int(g))
+	}
+	if j.UID == 0 || len(gids) == 0 || gids[0] == 0 {
+		return errRoots
+	}
 	runtime.LockOSThread()
 	unix.Umask(0)
 	paths := []landlock.Rule{landlock.RWDirs(fmt.Sprintf("/proc/self/fd/%d", firstFile)).WithRefer()}
@@ -281,18 +384,14 @@ func (j *Job) confine() error {
 	if err := landlock.V6.BestEffort().Restrict(paths...); err != nil {
 		return err
 	}
+	if err := llsys.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
 	if err := unix.Fchdir(firstFile); err != nil {
 		return err
 	}
 	if err := unix.Chroot("."); err != nil {
 		return err
-	}
-	gids := make([]int, 0, len(j.GIDs))
-	for _, g := range j.GIDs {
-		gids = append(gids, int(g))
-	}
-	if j.UID == 0 || len(gids) == 0 || gids[0] == 0 {
-		return errors.New("an account of root's")
 	}
 	if err := syscall.Setgroups(gids); err != nil {
 		return err
@@ -304,7 +403,23 @@ func (j *Job) confine() error {
 	if err := syscall.Setresuid(uid, uid, uid); err != nil {
 		return err
 	}
-	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	var caps [2]unix.CapUserData // one for each 32 of them
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0]); err != nil {
+		return err
+	}
+	if caps[0].Permitted|caps[1].Permitted != 0 {
+		return errRights
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	if os.Getppid() != j.Parent {
+		return errOrphan
+	}
+	return nil
 }
 
 // tryWrite makes a file without a name (O_TMPFILE, Linux 3.11), so that nobody ever sees it.

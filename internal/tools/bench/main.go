@@ -62,7 +62,7 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 	keep := fs.Bool("keep", false, "leave the trees there, and use those that are")
 	rounds := fs.Int("rounds", 5, "how often each command is measured")
 	quick := fs.Bool("quick", false, "a tiny tree and one round: to see that it works")
-	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, snapshot, script, cold, odd, logs")
+	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, snapshot, rescue, script, cold, odd, logs")
 	rightful := fs.String("rightful", "bin/rightful", "the program to measure")
 	run := fs.String("step", "", "only run this `PART` below the directory given: floor, walk, attrs, policy, check, damage, heal")
 	profile := fs.String("cpuprofile", "", "with -step: write a CPU profile there")
@@ -213,6 +213,11 @@ func (b *bench) size(ctx context.Context, size int, last bool, want func(string)
 	}
 	if !last {
 		return nil
+	}
+	if want("rescue") {
+		if err := b.rescues(ctx, w); err != nil {
+			return err
+		}
 	}
 	if want("script") {
 		if err := b.script(ctx, w); err != nil {

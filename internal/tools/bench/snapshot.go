@@ -40,7 +40,9 @@ func (b *bench) snapshots(ctx context.Context, size int, w *world, last bool) er
 	take.before = func() error { return os.RemoveAll(state) }
 	again := b.verb(w, w.entries, "snapshot", "take")
 	again.name = "the same again, unchanged"
-	if err := b.contest(ctx, "taking a snapshot", []*contender{walk, attrs, take, again}, b.rounds); err != nil {
+	guard := b.verb(w, w.entries, "guard", "--", "true")
+	guard.name = "rightful guard -- true"
+	if err := b.contest(ctx, "taking a snapshot", []*contender{walk, attrs, take, again, guard}, b.rounds); err != nil {
 		return err
 	}
 	b.takeMemory[size] = take.rss()
@@ -49,6 +51,8 @@ func (b *bench) snapshots(ctx context.Context, size int, w *world, last bool) er
 	}
 	b.atMost("snapshot take", take, attrs, 1.3)
 	b.atMost("snapshot take", take, walk, 1.3)
+	b.atMost("snapshot take of what did not change", again, walk, 1.3)
+	b.atMost("guard -- true", guard, walk, 2)
 	if err := b.restoring(ctx, w); err != nil {
 		return err
 	}

@@ -212,7 +212,7 @@ func FuzzAccountFile(f *testing.F) {
 	f.Add(text)
 	f.Add(text[:len(text)/2])
 	f.Fuzz(func(t *testing.T, text []byte) {
-		r, err := newReader(bytes.NewReader(text), int64(len(text)), s.unzstd)
+		r, err := newReader(bytes.NewReader(text), int64(len(text)), s)
 		if err != nil {
 			return
 		}

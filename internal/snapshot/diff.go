@@ -64,9 +64,9 @@ func known(id rightful.EntryID) bool { return id.Ino != 0 && !id.Weak() }
 // is told as gone and new.
 const maxAside = 100_000
 
-// Diff hands every difference between two records of an account to fn: in walk order what changed in its place, then what
-// moved, what is gone and what is new. What only one of them knows because it has another base is gone or new. The
-// Difference is there until fn returns, and not for fn to change.
+// Diff hands every difference between two records of an account, each with a reader of its own, to fn: in walk order what
+// changed in its place, then what moved, what is gone and what is new. What only one of them knows because it has another
+// base is gone or new. The Difference is there until fn returns, and not for fn to change.
 // Differences of size and times alone are none.
 func Diff(a, b *Reader, fn func(*Difference) error) error {
 	d := differ{fn: fn, same: map[[2]uint32]Fields{}, dark: [2]map[string]bool{a.dark(), b.dark()}}
@@ -290,7 +290,6 @@ type cursor struct {
 	base int    // -1 where the record has no such base
 	i    int    // block
 	b    *block // nil before one is loaded
-	own  block  // its memory, for one after the other
 	run  int
 	j    int
 }
@@ -325,8 +324,9 @@ func (c *cursor) name() []byte      { return c.b.name(c.j) }
 // load unpacks the block that the cursor stands in.
 func (c *cursor) load() (err error) {
 	if c.atStart() {
-		if err = c.r.unpackBlock(&c.own, c.i); err == nil {
-			c.b, c.run, c.j = &c.own, 0, 0
+		// Of one record one cursor is under way at a time.
+		if err = c.r.unpackBlock(&c.r.own, c.i); err == nil {
+			c.b, c.run, c.j = &c.r.own, 0, 0
 		}
 	}
 	return err

@@ -40,9 +40,10 @@ var (
 // A Reader reads the record of one account. It is for one goroutine.
 type Reader struct {
 	Account
-	f      io.ReaderAt
-	close  func() error
-	zstd   *zstd.Decoder
+	s     *Store
+	f     io.ReaderAt
+	close func() error
+	*buffers
 	bases  []base
 	blocks []indexed
 	unread []Unread
@@ -50,12 +51,16 @@ type Reader struct {
 	cached [4]*block // the blocks unpacked last, newest first
 	// last is the entry of cached[0] that was looked up last, or that was to come next, and run a directory at or before it.
 	last, run int
-	dir       []byte // the one that was asked about last
-	rested    int64  // what was changed at that time, in ns since 1970, or later may have changed again unseen; see Known
-	raw       []byte
-	plain     []byte
+	dir       []byte             // the one that was asked about last
+	rested    int64              // what was changed at that time, in ns since 1970, or later may have changed again unseen; see Known
 	inodes    []inode            // by number, once somebody asked
 	frames    map[[16]byte]frame // by what they hold, once somebody asked
+}
+
+// Buffers are memory that one reader after the other uses.
+type buffers struct {
+	raw, plain []byte // a frame as it lies on disk, and unpacked
+	own        block  // of the cursor that goes through the record
 }
 
 // inode says where an inode is recorded.
@@ -66,21 +71,22 @@ type inode struct {
 }
 
 // openReader reads the index of an account file.
-func openReader(f *os.File, dec *zstd.Decoder) (*Reader, error) {
+func openReader(f *os.File, s *Store) (*Reader, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(f, st.Size(), dec)
+	r, err := newReader(f, st.Size(), s)
 	if err == nil {
 		r.close = f.Close
 	}
 	return r, err
 }
 
-func newReader(f io.ReaderAt, size int64, dec *zstd.Decoder) (*Reader, error) {
-	r := &Reader{f: f, zstd: dec}
+func newReader(f io.ReaderAt, size int64, s *Store) (*Reader, error) {
+	r := &Reader{s: s, f: f, buffers: s.takeBuffers()}
 	if err := r.open(size); err != nil {
+		s.giveBuffers(r.buffers)
 		return nil, err
 	}
 	return r, nil
@@ -88,6 +94,10 @@ func newReader(f io.ReaderAt, size int64, dec *zstd.Decoder) (*Reader, error) {
 
 // Close lets go of the file.
 func (r *Reader) Close() {
+	if r.buffers != nil {
+		r.s.giveBuffers(r.buffers)
+		r.buffers = nil
+	}
 	if r.close != nil {
 		r.close()
 	}
@@ -195,7 +205,7 @@ func (r *Reader) unpack(f frame, buf []byte) ([]byte, error) {
 	if err := h.Decode(r.raw); err != nil || h.HasFCS && h.FrameContentSize != uint64(f.plain) {
 		return nil, fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
 	}
-	out, err := r.zstd.DecodeAll(r.raw, buf[:0])
+	out, err := r.s.unzstd.DecodeAll(r.raw, buf[:0])
 	if err != nil || len(out) != int(f.plain) {
 		return nil, fmt.Errorf("at byte %d: %w", f.off, ErrDamaged)
 	}

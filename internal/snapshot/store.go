@@ -86,6 +86,8 @@ func (h *Header) Live() bool { return h.Source == "" }
 type Store struct {
 	dir    *state.Dir
 	unzstd *zstd.Decoder // of all readers
+	mu     sync.Mutex
+	idle   []*buffers
 	// stepped is called where a crash would find the files in another state. Tests cut the program short there.
 	stepped func()
 }
@@ -113,6 +115,24 @@ func newStore(d *state.Dir) (*Store, error) {
 
 func (s *Store) path(id string) string       { return s.dir.Join(snapshotsDir, id+snapshotExt) }
 func (s *Store) accountPath(h string) string { return s.dir.Join(accountsDir, h+accountExt) }
+
+// takeBuffers gives memory to a reader; giveBuffers takes it back.
+func (s *Store) takeBuffers() *buffers {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.idle); n > 0 {
+		x := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return x
+	}
+	return &buffers{}
+}
+
+func (s *Store) giveBuffers(x *buffers) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = append(s.idle, x)
+}
 
 // keep is state.Keep.
 func (s *Store) keep(f *os.File, path string) error {
@@ -411,7 +431,7 @@ func (s *Store) open(hash string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := openReader(f, s.unzstd)
+	r, err := openReader(f, s)
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -187,7 +187,7 @@ func TestARuinOfAnyDepthIsCopiedToldAndRemoved(t *testing.T) {
 	}
 	for n := 1; n <= 2; n++ { // two that are merged, at every level
 		c := l.copyHome(n, roomy)
-		if c.Dirs != maxDepth || c.Rejects == 0 || c.Files != 1 {
+		if c.Dirs != maxDepth || c.Rejects != 1 || c.Files != 1 {
 			t.Errorf("%d directories, %d files, %d rejects", c.Dirs, c.Files, c.Rejects)
 		}
 		l.wantReject(c, strings.Repeat("d/", maxDepth)+"d", "directories deep")
@@ -231,10 +231,13 @@ func TestWhatCannotBeRemovedIsLeftAndNamed(t *testing.T) {
 	}
 	attr("+i")
 	t.Cleanup(func() { exec.Command("chattr", "-R", "-i", l.at("")).Run() })
-	unmount := treetest.Bind(t, filepath.Join(l.dir, "home/bob"), l.at("home/mnt"))
+	if err := unix.Mount(filepath.Join(l.dir, "home/bob"), l.at("home/mnt"), "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("needs to mount: %v", err)
+	}
+	unmount := func(at string) { unix.Unmount(at, unix.MNT_DETACH) }
+	t.Cleanup(func() { unmount(l.at("home/mnt")) })
 	var err error
-	l2 := *l
-	l2.same2("home/victim", "home/secret", "home/bob", func() { err = l.q.Remove(context.Background()) })
+	l.sameOf([]string{"home/victim", "home/secret", "home/bob"}, func() { err = l.q.Remove(context.Background()) })
 	if err == nil || !strings.Contains(err.Error(), l.r.Quarantine+"/removed-") {
 		t.Errorf("%v", err)
 	}
@@ -242,19 +245,9 @@ func TestWhatCannotBeRemovedIsLeftAndNamed(t *testing.T) {
 		t.Errorf("left: %v", got)
 	}
 	attr("-i")
-	unmount()
+	unmount(l.at("removed-1/mnt"))
 	if err := l.q.Remove(context.Background()); err != nil {
 		t.Error(err)
-	}
-}
-
-// same2 is same for a server whose home has been set aside.
-func (l *lab) same2(a, b, c string, fn func()) {
-	l.t.Helper()
-	before := treetest.Listing(l.t, l.dir, a, b, c)
-	fn()
-	if after := treetest.Listing(l.t, l.dir, a, b, c); after != before {
-		l.t.Errorf("changed:\n%s\nit was:\n%s", after, before)
 	}
 }
 

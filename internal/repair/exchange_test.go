@@ -256,7 +256,9 @@ func (m *meddler) Judge(ctx context.Context, accounts []string) ([]Judgement, er
 // either place, or somebody but root can reach it, nothing is moved, and the reason is said.
 func TestAnExchangeIsOfTheTwoThatWereMeant(t *testing.T) {
 	away := func(_ *testing.T, root, p string) error { return os.Rename(root+p, root+p+".away") }
-	twin := func(_ *testing.T, root, p string) error { return errors.Join(away(nil, root, p), os.Mkdir(root+p, 0o711)) }
+	twin := func(_ *testing.T, root, p string) error {
+		return errors.Join(away(nil, root, p), os.Mkdir(root+p, 0o711))
+	}
 	for name, c := range map[string]struct {
 		at    []string
 		spoil func(t *testing.T, root, p string) error

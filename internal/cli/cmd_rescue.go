@@ -331,6 +331,9 @@ func (x *rescuing) work(ctx context.Context) error {
 			return x.cutShort(ctx, err)
 		}
 		if x.r.Step == rescue.StepRebuilt { // taken back
+			if x.a.cfg.JSON {
+				x.emit()
+			}
 			x.a.note("the rebuilt home is kept at %s: %s, or %s", term.Quote(x.r.Quarantine), x.a.again("rescue", x.acct.Name, "--resume", "--keep"),
 				x.a.again("rescue", x.acct.Name, "--discard"))
 			return exitWith(code)
@@ -415,8 +418,7 @@ func (x *rescuing) remove(ctx context.Context, during, step rescue.Step, questio
 		return fail(exitCannot, err, "--state DIR")
 	}
 	if a.cfg.JSON {
-		a.out.emit("rescue", x.r)
-		a.out.emit("summary", nil)
+		x.emit()
 	} else {
 		a.out.printf("rescue %s: %s\n", x.r.ID, done)
 	}

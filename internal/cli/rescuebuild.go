@@ -169,6 +169,9 @@ func (x *rescuing) unpack(ctx context.Context, q *rescue.Quarantine, n int, s *r
 	}
 	s.Counts, err = q.Unpack(ctx, n, src.f, job, seen)
 	if err != nil {
+		if perr := src.failed(); perr != nil {
+			err = perr
+		}
 		return fmt.Errorf("unpack %q: %w", s.Spec, err)
 	}
 	if err := src.end(); err != nil && s.Counts.Cut == "" {

@@ -33,11 +33,7 @@ func (x *rescuing) tell(ctx context.Context) error {
 	}
 	a := x.a
 	if a.cfg.JSON {
-		a.out.emit("rescue", x.r)
-		a.out.emit("summary", struct {
-			Files int64 `json:"files"`
-			Whole bool  `json:"whole"`
-		}{x.r.Report.Files, x.r.Report.Whole()})
+		x.emit()
 		return nil
 	}
 	a.out.printf("\n")
@@ -53,6 +49,19 @@ func (x *rescuing) tell(ctx context.Context) error {
 	a.note("what to tell the customer: %s", a.again("rescue", x.acct.Name, "--report", "html"))
 	a.note("%s: %s", done, a.again("rescue", x.acct.Name, "--finish"))
 	return nil
+}
+
+// emit prints the record as it is now.
+func (x *rescuing) emit() {
+	x.a.out.emit("rescue", x.r)
+	sum := struct {
+		Files int64 `json:"files"`
+		Whole bool  `json:"whole"`
+	}{}
+	if r := x.r.Report; r != nil {
+		sum.Files, sum.Whole = r.Files, r.Whole()
+	}
+	x.a.out.emit("summary", sum)
 }
 
 // outWriter is the answer as an io.Writer; what is written must be clean.
@@ -180,7 +189,7 @@ func (x *rescuing) tryWrite(ctx context.Context, cur *tree.Cursor, site *rightfu
 	f := os.NewFile(uintptr(n.FD()), n.Path()) // and closes it
 	defer f.Close()
 	names, err := x.c.s.ListForeign(site.DocRoot, maxStandard)
-	names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(x.r.Furnished, path.Join(rel, n)) })
+	names = slices.DeleteFunc(names, func(n string) bool { return n[0] == '.' || slices.Contains(x.r.Furnished, path.Join(rel, n)) })
 	s.Empty = err == nil && len(names) == 0
 	if site.PHP.Handler == "none" || site.PHP.Handler == "" {
 		return
@@ -332,7 +341,7 @@ func (x *rescuing) missing(ctx context.Context, home *tree.Base) (*rescue.Missin
 	var newest int64 // when the newest backup was made
 	for _, s := range x.r.Sources {
 		if s.Spec != specHome {
-			newest = max(newest, s.Taken.UnixNano())
+			newest = max(newest, s.Taken.UnixNano(), s.Modified.UnixNano())
 		}
 	}
 	cur := home.Cursor()

@@ -272,7 +272,10 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 	defer src.close()
 	o, err := src.archive(ctx)
 	if err != nil {
-		return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+		if perr := src.failed(); perr != nil {
+			err = perr
+		}
+		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
 	}
 	defer o.Close()
 	tmp, err := x.st.Scratch()
@@ -287,10 +290,10 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
 	}
 	if err := src.end(); err != nil {
-		return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
 	}
 	if survey.Cut != nil {
 		a.warn("%s ends early: %v; what comes before that can be had", term.Quote(spec), survey.Cut)
@@ -303,14 +306,16 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 	if err != nil {
 		return nil, err
 	}
-	taken := o.Taken
+	taken, modified := o.Taken, time.Time{}
 	if taken.IsZero() {
+		modified = src.modified
 		if taken = src.modified; taken.IsZero() || !survey.Newest.IsZero() && survey.Newest.Before(taken) {
 			taken = survey.Newest
 		}
 	}
 	return &rescue.Source{
-		Spec: spec, SpecB64: rightful.RawPath(spec), What: c.What, Why: c.Why, Format: string(o.Format), Places: c.Places, Taken: taken.UTC(), Entries: int64(c.Entries), Bytes: c.Bytes,
+		Spec: spec, SpecB64: rightful.RawPath(spec), What: c.What, Why: c.Why, Format: string(o.Format), Places: c.Places, Taken: taken.UTC(),
+		Modified: modified.UTC(), Entries: int64(c.Entries), Bytes: c.Bytes,
 	}, nil
 }
 
@@ -324,14 +329,14 @@ func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archiv
 		}
 		c, err := survey.Mapped(places)
 		if err != nil {
-			return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+			return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
 		}
 		c.What, c.Why = what, "as you said"
 		return &c, nil
 	}
 	all, err := survey.Candidates(x.subject(spec))
 	if err != nil {
-		return nil, fail(exitCannot, fmt.Errorf("read %q: %w", spec, err))
+		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
 	}
 	for i := range all { // what belongs to somebody else here is not given away on a guess
 		if c := &all[i]; c.Owner != "" && c.Account == "" {
@@ -413,6 +418,28 @@ type rescueSource struct {
 	close    func()
 	// end says, when all was read, whether whoever wrote into the pipe came to its end.
 	end func() error
+	// program is what writes into the pipe, or nil, and said what it has to say.
+	program *exec.Cmd
+	said    *bytes.Buffer
+}
+
+// failed says, where nothing of use was read, what kept the program from writing anything; nil where that is not the reason.
+func (s *rescueSource) failed() error {
+	if s.program == nil || s.program.ProcessState != nil {
+		return nil
+	}
+	s.f.Close()
+	err := s.program.Wait()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.Exited() {
+		return s.programError(err)
+	}
+	return nil
+}
+
+// programError is how the program ended, in its own last words.
+func (s *rescueSource) programError(err error) error {
+	lines := strings.Split(strings.TrimSpace(s.said.String()), "\n")
+	return fmt.Errorf("run %q: %w: %s", s.program.Args[0], err, term.Line(lines[len(lines)-1]))
 }
 
 // archive reads the source here, to find out what is in it.
@@ -436,7 +463,7 @@ func (x *rescuing) open(ctx context.Context, spec, format string) (*rescueSource
 		}
 		return x.openProgram(ctx, "restic", "-r", repo, "dump", "--archive", "tar", snap, "/")
 	case "borg":
-		return x.openProgram(ctx, "borg", "export-tar", "--tar-format", "PAX", rest, "-")
+		return x.openProgram(ctx, "borg", "export-tar", rest, "-")
 	}
 	here, err := tree.OpenServer("/")
 	if err != nil {
@@ -513,25 +540,22 @@ func (x *rescuing) openProgram(ctx context.Context, name string, args ...string)
 		r.Close()
 		return nil, fail(exitCannot, fmt.Errorf("run %q: %w", name, err))
 	}
-	ended := false
-	return &rescueSource{
-		f: r,
-		close: func() {
-			r.Close()
-			if !ended {
-				cmd.Process.Kill()
-				cmd.Wait()
-			}
-		},
-		end: func() error {
-			ended = true
-			io.Copy(io.Discard, r) // what comes behind the end of the archive is padding
-			if err := cmd.Wait(); err != nil {
-				return fmt.Errorf("run %q: %w: %s", name, err, term.Line(strings.TrimSpace(said.String())))
-			}
-			return nil
-		},
-	}, nil
+	s := &rescueSource{f: r, program: cmd, said: &said}
+	s.close = func() {
+		r.Close()
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	}
+	s.end = func() error {
+		io.Copy(io.Discard, r) // what comes behind the end of the archive is padding
+		if err := cmd.Wait(); err != nil {
+			return s.programError(err)
+		}
+		return nil
+	}
+	return s, nil
 }
 
 // tarOf writes a directory as a tar archive into a pipe. A file whose content could not be read to its end is filled up

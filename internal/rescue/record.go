@@ -56,8 +56,10 @@ type Source struct {
 	// Format is that of the archive, once it is open.
 	Format string         `json:"format,omitempty"`
 	Places archive.Places `json:"places"`
-	// Taken is when it was made.
-	Taken time.Time `json:"taken,omitzero"`
+	// Taken is when it was made; where it does not say that itself, not before that and not after Modified, the time of the
+	// archive as a file.
+	Taken    time.Time `json:"taken,omitzero"`
+	Modified time.Time `json:"modified,omitzero"`
 	// Entries and Bytes are what lies in the places.
 	Entries int64 `json:"entries"`
 	Bytes   int64 `json:"bytes"`

@@ -57,7 +57,7 @@ type SiteState struct {
 	Before rightful.SiteState `json:"before"`
 	After  rightful.SiteState `json:"after"`
 	Why    string             `json:"why,omitempty"`
-	// Empty: there is nothing in its document root but what was made anew.
+	// Empty: there is nothing in its document root but what was made anew, and names that begin with a dot.
 	Empty bool `json:"empty,omitempty"`
 	// Writes: PHP's user can make a file in the document root; WritesWhy says why not.
 	Writes    bool   `json:"writes"`
@@ -127,6 +127,11 @@ func (r *Report) Whole() bool {
 	}
 	for _, o := range r.Sources {
 		if o.Cut != "" {
+			return false
+		}
+	}
+	for _, m := range r.Mailboxes {
+		if !m.Messages && !m.Elsewhere {
 			return false
 		}
 	}
@@ -205,7 +210,7 @@ func (r *Report) siteLines() (lines []string) {
 		line := s.Site
 		switch {
 		case s.Empty:
-			line += ": there is nothing in its directory"
+			line += ": there is no page in its directory"
 		case s.After == rightful.SiteOK:
 			line += ": is served"
 		case s.After == rightful.SiteUnknown:
@@ -259,7 +264,7 @@ func (r *Report) missingLines() []string {
 		lines[0] += fmt.Sprintf("; %d of them are newer than the backup", m.Newer)
 	}
 	if n := m.Files - m.Newer; n > 0 && len(r.Sources) > 0 {
-		lines = append(lines, fmt.Sprintf("%d should have been in the backup, and were not", n))
+		lines = append(lines, fmt.Sprintf("%d are older than the backup, and were not in it", n))
 	}
 	return append(lines, some(names(m.Samples), m.Files)...)
 }

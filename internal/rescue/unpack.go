@@ -512,6 +512,9 @@ func (w *writer) furnish(ctx context.Context, want []Furniture) error {
 		case err == nil:
 			w.c.Made = append(w.c.Made, f.Rel)
 		case err == unix.EEXIST:
+			if err := open(dir, name); err != nil {
+				return fmt.Errorf("make %q: %w", f.Rel, err)
+			}
 		case isStop(fatal(err)):
 			return fmt.Errorf("make %q: %w", f.Rel, err)
 		default:
@@ -520,6 +523,21 @@ func (w *writer) furnish(ctx context.Context, want []Furniture) error {
 	}
 	w.cut(0)
 	return unmark(ctx, w.root)
+}
+
+// open makes a standard folder that only stands on the way as open as one that was missing: a document root of which a source
+// knows one file is still to be served.
+func open(dir int, name string) error {
+	d, err := openDir(dir, name)
+	if err != nil {
+		return nil // a source has something else there
+	}
+	defer d.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &st); err != nil || st.Mode&0o7777 != modeOnTheWay {
+		return err
+	}
+	return unix.Fchmod(int(d.Fd()), 0o755)
 }
 
 // unmark takes the mark off the directories beneath one that only stood on the way.

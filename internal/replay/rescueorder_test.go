@@ -141,7 +141,9 @@ func (s *server) ruinAndBackup(account string) {
 	s.rightful("snapshot", "take")
 	s.rightful("vault", "take")
 	s.sh(`mv /root/aside/public_html ~bob`)
-	state := func() string { return s.sh(`find /home /home2 /var/lib/rightful \( -type d -printf '%p\n' -o -printf '%p %T@ %s\n' \) | sort`) }
+	state := func() string {
+		return s.sh(`find /home /home2 /var/lib/rightful \( -type d -printf '%p\n' -o -printf '%p %T@ %s\n' \) | sort`)
+	}
 	before := state()
 	r := s.rescue(account, "--from", file, "--dry-run").exit(t, 1)
 	if now := state(); now != before {
@@ -206,7 +208,9 @@ func (s *server) directories(account string) {
 		if s.sh(`[ -e ~dave/public_html/"$1" ] && echo there || :`, f) != "" {
 			t.Errorf("%q, which the account could not read, is in its home", f)
 		}
-		if !slices.ContainsFunc(r.report(t).Rejected, func(x rescue.Rejected) bool { return x.Path == "public_html/"+f && strings.Contains(x.Reason, "permission") }) {
+		if !slices.ContainsFunc(r.report(t).Rejected, func(x rescue.Rejected) bool {
+			return x.Path == "public_html/"+f && strings.Contains(x.Reason, "permission")
+		}) {
 			t.Errorf("the report does not name %q: %v", f, r.report(t).Rejected)
 		}
 	}

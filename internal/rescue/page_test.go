@@ -59,7 +59,7 @@ func TestAnAccountIsWholeOnlyIfNothingIsKnownToBeMissing(t *testing.T) {
 	whole := func() *Report {
 		return &Report{
 			Sites:     []SiteState{{Site: "alice.example", After: rightful.SiteOK}},
-			Mailboxes: []Mailbox{{Address: "info@alice.example", Password: true}, {Address: "sales@alice.example", Elsewhere: true}},
+			Mailboxes: []Mailbox{{Address: "info@alice.example", Password: true, Messages: true}, {Address: "sales@alice.example", Elsewhere: true}},
 			Sources:   []Origin{{}}, Missing: &Missing{},
 		}
 	}
@@ -70,6 +70,9 @@ func TestAnAccountIsWholeOnlyIfNothingIsKnownToBeMissing(t *testing.T) {
 		"a site is down":                 func(r *Report) { r.Sites[0].After = rightful.SiteDown },
 		"a source ends early":            func(r *Report) { r.Sources[0].Cut = "unexpected EOF" },
 		"a mailbox needs a new password": func(r *Report) { r.Mailboxes[0].Password = false },
+		"messages of a mailbox are gone": func(r *Report) { r.Mailboxes[0].Messages = false },
+		"a document root is empty":       func(r *Report) { r.Sites[0].Empty, r.Missing = true, nil },
+		"something came in meanwhile":    func(r *Report) { r.Late = &Late{} },
 		"an entry was rejected":          func(r *Report) { r.Rejects = 1 },
 		"check finds something":          func(r *Report) { r.Left = 1 },
 		"a file is missing":              func(r *Report) { r.Missing.Files = 1 },

@@ -381,8 +381,19 @@ type Run struct {
 	Otherwise int     `json:"otherwise,omitempty"`
 	Reason    string  `json:"reason,omitempty"`
 	Stages    []Stage `json:"stages"`
+	// Exchanges are the changes of places that were planned, where one run is told about by itself.
+	Exchanges []Exchanged `json:"exchanges,omitempty"`
 	// Damage lists what of the record cannot be read. All changes that it might have told of are in doubt.
 	Damage []Damage `json:"damage,omitempty"`
+}
+
+// An Exchanged is a planned change of places of two directories, and what became of it.
+type Exchanged struct {
+	Path    string `json:"path"`
+	PathB64 []byte `json:"path_b64,omitempty"`
+	With    string `json:"with"`
+	WithB64 []byte `json:"with_b64,omitempty"`
+	Result  string `json:"result"` // changed, already right, skipped, failed, taken back, in doubt, not made
 }
 
 // A Damage is a place in the record of a run that cannot be read, though whole records may follow it.

@@ -42,9 +42,10 @@ func OpenDir(ctx context.Context, base *tree.Base) *Opened {
 }
 
 // OpenHome is OpenDir for a home itself: what looks like an archive of a panel's, or was copied by rsync --fake-super, is a
-// file of the customer's like any other. The second name of a file is a hard link to the first, and has a content all the same.
-func OpenHome(ctx context.Context, base *tree.Base) *Opened {
-	return &Opened{Source: newDir(ctx, base, &dirVisitor{plain: enoughPlain + 1, names: map[inode]string{}}), Format: Dir}
+// file of the customer's like any other. The second name of a file is a hard link to the first, and has a content all the
+// same. What lies more than depth directories deep is left out: with landlock each step there costs as much as all above it.
+func OpenHome(ctx context.Context, base *tree.Base, depth int) *Opened {
+	return &Opened{Source: newDir(ctx, base, &dirVisitor{plain: enoughPlain + 1, depth: depth, names: map[inode]string{}}), Format: Dir}
 }
 
 func newDir(ctx context.Context, base *tree.Base, v *dirVisitor) *dirSource {
@@ -166,6 +167,7 @@ type dirVisitor struct {
 	batch []dirItem
 	plain int  // entries without rsync's attribute, as long as none had it
 	fake  bool // some had it
+	depth int  // of directories that are entered; 0 for any
 	// names has the first name of each file with several of them; nil where nobody asks.
 	names map[inode]string
 }
@@ -269,7 +271,10 @@ func (v *dirVisitor) flush() error {
 }
 
 // Entry implements tree.Visitor.
-func (v *dirVisitor) Entry(_ *tree.Dir, te *tree.Entry) (bool, error) {
+func (v *dirVisitor) Entry(d *tree.Dir, te *tree.Entry) (bool, error) {
+	if v.depth > 0 && d != nil && d.Depth >= v.depth && te.Kind == rightful.KindDir {
+		return false, v.put(dirItem{err: reject("walk", te.Rel(), "it lies more than %d directories deep", v.depth)})
+	}
 	e := Entry{
 		Name: te.Rel(), At: "walk", Kind: te.Kind, UID: te.UID, GID: te.GID, Mode: te.Mode, Size: te.Size, Time: time.Unix(0, te.Mtime),
 	}

@@ -21,16 +21,15 @@ func (e *Entry) size(sum int64) int64 {
 // Mapped is the reading of a source that somebody says is the right one. Where nothing lies in the places it is no reading:
 // ErrLayout.
 func (s *Survey) Mapped(places Places) (Candidate, error) {
-	c := Candidate{Places: places, Certain: true}
+	f := find{Candidate: Candidate{Places: places, Certain: true}, stride: 1}
 	err := s.each(func(e *Entry) error {
-		if _, ok := places.Rel(e.Name); ok {
-			c.Entries++
-			c.Bytes += e.size(c.Bytes)
+		if rel, ok := places.Rel(e.Name); ok {
+			f.count(e, rel, false)
 		}
 		return nil
 	})
-	if err == nil && c.Entries == 0 {
+	if err == nil && f.Entries == 0 {
 		err = ErrLayout
 	}
-	return c, err
+	return f.Candidate, err
 }

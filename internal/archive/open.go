@@ -84,7 +84,7 @@ func Open(ctx context.Context, r io.Reader, format Format) (*Opened, error) {
 		}
 		b := bufio.NewReaderSize(body, sniffLen)
 		head, err = b.Peek(sniffLen)
-		if err != nil && err != io.EOF {
+		if err != nil && err != io.EOF && len(head) == 0 { // what is cut gives what comes before
 			closer()
 			return nil, fmt.Errorf("read %s: %w", o.Compression, err)
 		}

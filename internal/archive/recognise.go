@@ -228,20 +228,23 @@ func container(dir string) bool {
 	return base == "home" || base == "homes" || base == "vhosts" || base == "users" || base == "accounts"
 }
 
-// homes finds the home by its path, then by a directory that is called like the account and holds what homes do.
+// homes finds the home by its path, else by a directory that is called like the account and holds what homes do. A panel
+// keeps its own data in such ones too.
 func (r *recogniser) homes() {
+	found := false
 	for _, at := range r.m.homes {
-		if up, below := above(at); below && r.m.inHome(up) {
+		if r.insideHome(at) || strings.Contains(at, "/virtfs/") { // where cPanel mounts homes again, for its jails
 			continue
 		}
+		found = true
 		places, why := r.homePlaces(at)
 		r.add(find{rank: rankHome, src: at, Candidate: Candidate{
 			What: "a home directory", Places: places, Certain: true, Why: fmt.Sprintf("the path of the home: %q%s", at, why),
 		}}, "")
 	}
 	for _, at := range r.m.named {
-		up, _ := above(at)
-		if r.m.inHome(up) || !container(up) && r.m.dirs[at]&(anyDocroot|hasDomains|hasShell) == 0 && len(r.m.parents[at]) == 0 {
+		have := r.m.dirs[at]
+		if found || r.insideHome(at) || have&hasUserConf != 0 || have&(anyDocroot|hasDomains|hasShell) == 0 && len(r.m.parents[at]) == 0 {
 			continue
 		}
 		places, why := r.homePlaces(at)

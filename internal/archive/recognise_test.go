@@ -200,6 +200,19 @@ var layouts = []struct {
 		},
 	},
 	{
+		name: "a whole server of cPanel", make: `home home/alice; home home/virtfs/alice/home/alice; f var/cpanel/users/alice etc/valiases/alice.example var/www/html/index.html home/bob/.bashrc; tar -cf source home var etc`,
+		want: []reading{{"a home directory", "home/alice=", true, "", ""}, {"a home directory", "home/virtfs/alice/home/alice=", false, "", ""}},
+	},
+	{
+		name: "a whole server of DirectAdmin", panel: "directadmin",
+		make: `site home/alice/domains/alice.example/public_html; f usr/local/directadmin/data/users/alice/user.conf usr/local/directadmin/data/users/alice/domains/alice.example.conf; tar -cf source home usr`,
+		want: []reading{{"a home directory", "home/alice=", true, "", ""}},
+	},
+	{
+		name: "what DirectAdmin knows of the account, and no home", panel: "directadmin",
+		make: `f usr/local/directadmin/data/users/alice/user.conf usr/local/directadmin/data/users/alice/domains/alice.example.conf; tar -cf source usr`,
+	},
+	{
 		name: "two sites without a name", make: `site one; site two; tar -cf source one two`, sub: func(s *archive.Subject) { s.DocRoots = s.DocRoots[:1] },
 		want: []reading{{"a document root", "one=public_html", false, "", ""}, {"a document root", "two=public_html", false, "", ""}},
 	},

@@ -113,8 +113,39 @@ type changeJSON struct {
 	Problem rightful.Problem `json:"problem,omitempty"`
 	Effect  rightful.Effect  `json:"effect,omitempty"`
 	Rule    string           `json:"rule,omitempty"`
-	Before  rightful.Meta    `json:"before"`
-	After   rightful.Meta    `json:"after"`
+	Before  *rightful.Meta   `json:"before,omitempty"`
+	After   *rightful.Meta   `json:"after,omitempty"`
+	// Exchange is set instead of these where two directories change places.
+	Exchange *exchangeJSON `json:"exchange,omitempty"`
+}
+
+type exchangeJSON struct {
+	With    string `json:"with"`
+	WithB64 []byte `json:"with_b64,omitempty"`
+}
+
+func asChangeJSON(account string, c *rightful.Change) changeJSON {
+	j := changeJSON{
+		Account: account, Path: c.Path(), PathB64: rightful.RawPath(c.Path()), Kind: c.Kind, Problem: c.Problem, Effect: c.Effect, Rule: c.Rule,
+	}
+	if x := c.Exchange; x != nil {
+		j.Exchange = &exchangeJSON{x.With, rightful.RawPath(x.With)}
+	} else {
+		j.Before, j.After = &c.Before, &c.After
+	}
+	return j
+}
+
+// exchangeLine says what an exchange does.
+func exchangeLine(c *rightful.Change) string {
+	here, there := term.Quote(c.Path()), term.Quote(c.Exchange.With)
+	switch {
+	case c.ID.None():
+		return there + " is moved to " + here + ", where nothing stands"
+	case c.Exchange.ID.None():
+		return here + " is moved to " + there + ", where nothing stands"
+	}
+	return here + " changes places with " + there
 }
 
 type planJSON struct {
@@ -140,10 +171,15 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 		acct := p.Accounts[i].Account
 		out.Accounts = append(out.Accounts, acct)
 		groups := map[rightful.Problem]*group{}
+		var exchanges []string
 		err := p.Each(i, func(_ int, c *rightful.Change) error {
 			if a.cfg.JSON {
-				a.out.emit("change", changeJSON{acct, c.Path(), rightful.RawPath(c.Path()), c.Kind, c.Problem, c.Effect, c.Rule, c.Before, c.After})
+				a.out.emit("change", asChangeJSON(acct, c))
 				return a.out.err
+			}
+			if c.Exchange != nil {
+				exchanges = append(exchanges, exchangeLine(c))
+				return nil
 			}
 			g := groups[c.Problem]
 			if g == nil {
@@ -180,6 +216,9 @@ func (a *app) showPlan(p *repair.Plan, dryRun bool) error {
 			if n := g.n - len(g.show); n > 0 {
 				a.out.printf("    … and %d more\n", n)
 			}
+		}
+		for _, l := range exchanges {
+			a.out.printf("  %s\n", l)
 		}
 	}
 	if a.cfg.JSON {

@@ -90,6 +90,9 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		} else {
 			a.out.printf("run %s %s: %s\n", run.ID, run.State, run.Reason)
 		}
+		for _, x := range run.Exchanges {
+			a.out.printf("%s and %s: change of places %s\n", term.Quote(x.Path), term.Quote(x.With), exchangeResults[x.Result])
+		}
 		for _, d := range run.Damage {
 			a.out.printf("%s\n", d)
 		}
@@ -117,6 +120,12 @@ func (a *app) oneRun(st *repair.State, id string, live bool) error {
 		return fail(exitFindings, err)
 	}
 	return nil
+}
+
+// exchangeResults says what became of an exchange.
+var exchangeResults = map[string]string{
+	"not made": "not made", "in doubt": "in doubt", "changed": "made", "already right": "made before", "skipped": "skipped", "failed": "failed",
+	"taken back": "taken back",
 }
 
 // warnDamage says before a run is taken back or finished that its record is not whole.

@@ -63,6 +63,7 @@ func program() int {
 //	cutoff FILE KIND     cut an outcome off before its first record of a kind, as a crash could
 //	damage FILE KIND     flip a bit in the first record of a kind of an outcome, as a bad disk could
 //	newerplan FROM TO    copy a plan as a newer version of the program would have written it
+//	exchange DIR HOME WITH  write a plan in which a home changes places with another directory
 //	tamed                print the last standard output without times and run IDs, to compare with a golden file
 //
 // Conditions: [root] runs as root.
@@ -71,7 +72,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": server, "mktree": mktree, "lstree": lstree, "exits": exits, "jsonq": jsonq, "capture": capture, "tamed": tamed,
-			"cutoff": cutoff, "damage": damage, "newerplan": newerplan,
+			"cutoff": cutoff, "damage": damage, "newerplan": newerplan, "exchange": exchange,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {

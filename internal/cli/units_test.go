@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,13 +23,15 @@ func TestTheSystemdUnitsRunWhatThereIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		commands := 0
+		commands, pages := 0, ""
 		for line := range strings.Lines(string(text)) {
 			args, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=/usr/bin/rightful ")
 			if !ok {
 				continue
 			}
 			commands++
+			words := slices.DeleteFunc(strings.Fields(args), func(w string) bool { return w[0] == '-' })
+			pages += "Documentation=man:rightful-" + strings.Join(words[:2], "-") + "(8)\n"
 			var out, errs bytes.Buffer
 			code := cli.Main(t.Context(), cli.Env{
 				Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Args: append(strings.Fields(args), "--help"),
@@ -40,6 +43,9 @@ func TestTheSystemdUnitsRunWhatThereIs(t *testing.T) {
 		}
 		if commands == 0 {
 			t.Errorf("%s starts nothing", file)
+		}
+		if _, page, ok := strings.Cut(string(text), "\nDocumentation="); !ok || !strings.Contains(pages, "Documentation="+page[:strings.IndexByte(page, '\n')+1]) {
+			t.Errorf("%s names no page of what it runs; there are\n%s", file, pages)
 		}
 		if timer := strings.TrimSuffix(file, ".service") + ".timer"; !exists(timer) {
 			t.Errorf("%s has no timer", file)

@@ -245,6 +245,7 @@ func beneath(p, dir string) (rest string, ok bool) {
 type arrival struct {
 	seq      int
 	from, at string
+	stays    bool // it is not for this undo to take it out
 }
 
 // arrivals are those of one account.
@@ -292,17 +293,22 @@ func (u *undoer) exchange(c *rightful.Change, left func(string) error) error {
 	return nil
 }
 
-// cameIn reports whether an exchange that may have been made was: whether what was changed before it belongs to a tree that
-// came in by it, and goes out as it is. Where the record is in doubt, what stands at the places decides.
-func (u *undoer) cameIn(seq int, c *rightful.Change) bool {
-	k := settledKey(c)
-	if u.settled[k] || len(u.cut[k]) > 0 || u.prior.status[seq] != stBegun && !u.prior.reverting[seq] {
-		return true
+// arrive takes down whether an exchange brought its tree in, so that what was changed before it goes out with the tree as it
+// is. Where the record is in doubt, what stands at the places decides. Where this run did not bring it in, and it is in all
+// the same, what this run changed of it stays.
+func (u *undoer) arrive(seq int, c *rightful.Change) {
+	k, touched := settledKey(c), u.prior.touched(seq)
+	in := touched && (u.settled[k] || len(u.cut[k]) > 0 || u.prior.status[seq] != stBegun && !u.prior.reverting[seq])
+	if !in {
+		p, err := u.ap.places(c)
+		if err != nil {
+			in = touched
+		} else {
+			in = p.stand() == asAfter || touched && p.stand() != asBefore
+			p.close()
+		}
 	}
-	p, err := u.ap.places(c)
-	if err != nil {
-		return true
+	if in {
+		u.came = append(u.came, arrival{seq: seq, from: c.Exchange.With, at: c.Path(), stays: !touched})
 	}
-	defer p.close()
-	return p.stand() != asBefore
 }

@@ -567,7 +567,7 @@ func (r *runner) arrived(a int, ap *applier) (in arrivals, err error) {
 		}
 		defer p.close()
 		if p.stand() == asAfter {
-			in = append(in, arrival{seq, c.Exchange.With, c.Path()})
+			in = append(in, arrival{seq: seq, from: c.Exchange.With, at: c.Path()})
 		}
 		return nil
 	})
@@ -611,7 +611,7 @@ func (r *runner) takeBack(ctx context.Context, a int) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.status[seq] != stTakenBack {
-			stay = append(stay, arrival{seq, c.Exchange.With, c.Path()})
+			stay = append(stay, arrival{seq: seq, from: c.Exchange.With, at: c.Path()})
 		}
 		return nil
 	})

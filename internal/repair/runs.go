@@ -92,7 +92,7 @@ type Item struct {
 	Reason  string `json:"reason"`
 }
 
-// Run tells about one run, with every entry that was skipped, failed, or went otherwise than planned.
+// Run tells about one run, with every exchange, and every entry that was skipped, failed, or went otherwise than planned.
 func (s *State) Run(id string) (*rightful.Run, []Item, error) {
 	if g, err := s.PendingGuard(id); err != nil {
 		return nil, nil, err
@@ -124,6 +124,12 @@ func (s *State) Run(id string) (*rightful.Run, []Item, error) {
 	}
 	for i := range p.Accounts {
 		err := p.Each(i, func(seq int, c *rightful.Change) error {
+			if c.Exchange != nil {
+				run.Exchanges = append(run.Exchanges, rightful.Exchanged{
+					Path: c.Path(), PathB64: rightful.RawPath(c.Path()), With: c.Exchange.With, WithB64: rightful.RawPath(c.Exchange.With),
+					Result: statusNames[o.status[seq]],
+				})
+			}
 			r, ok := why[seq]
 			switch {
 			case o.status[seq] != stBegun:

@@ -170,13 +170,11 @@ type waiting struct {
 func (u *undoer) account(ctx context.Context) error {
 	met := map[uint64]bool{}
 	err := u.p.Each(u.i, func(seq int, c *rightful.Change) error {
+		if c.Exchange != nil {
+			u.arrive(seq, c)
+			return nil
+		}
 		if u.prior.touched(seq) {
-			if c.Exchange != nil {
-				if u.cameIn(seq, c) {
-					u.came = append(u.came, arrival{seq, c.Exchange.With, c.Path()})
-				}
-				return nil
-			}
 			if met[c.ID.Ino] {
 				u.repeats[c.ID.Ino] = true
 			}
@@ -194,7 +192,10 @@ func (u *undoer) account(ctx context.Context) error {
 		if !u.prior.touched(seq) || len(u.settled) > 0 && u.settled[settledKey(c)] {
 			return nil
 		}
-		if _, _, in := u.came.of(seq, c); in {
+		if in, _, ok := u.came.of(seq, c); ok {
+			if in.stays {
+				u.out = append(u.out, Skip{Account: u.p.Accounts[u.i].Account, Path: c.Path(), Reason: reasonStays})
+			}
 			return nil
 		}
 		return u.change(ctx, seq, c)

@@ -70,14 +70,12 @@ func TestAnAccountIsWholeOnlyIfNothingIsKnownToBeMissing(t *testing.T) {
 		"a site is down":                 func(r *Report) { r.Sites[0].After = rightful.SiteDown },
 		"a source ends early":            func(r *Report) { r.Sources[0].Cut = "unexpected EOF" },
 		"a mailbox needs a new password": func(r *Report) { r.Mailboxes[0].Password = false },
-		"messages are not back":          func(r *Report) { r.Mailboxes[0].Messages = false },
-		"something came meanwhile":       func(r *Report) { r.Late = &Late{Files: 1} },
-		"a site has no page, and who knows whether it had": func(r *Report) {
-			r.Sites[0].Empty, r.Missing = true, nil
-		},
-		"an entry was rejected": func(r *Report) { r.Rejects = 1 },
-		"check finds something": func(r *Report) { r.Left = 1 },
-		"a file is missing":     func(r *Report) { r.Missing.Files = 1 },
+		"messages of a mailbox are gone": func(r *Report) { r.Mailboxes[0].Messages = false },
+		"a document root is empty":       func(r *Report) { r.Sites[0].Empty, r.Missing = true, nil },
+		"something came in meanwhile":    func(r *Report) { r.Late = &Late{} },
+		"an entry was rejected":          func(r *Report) { r.Rejects = 1 },
+		"check finds something":          func(r *Report) { r.Left = 1 },
+		"a file is missing":              func(r *Report) { r.Missing.Files = 1 },
 	} {
 		r := whole()
 		if spoil(r); r.Whole() {

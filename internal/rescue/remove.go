@@ -17,6 +17,7 @@ import (
 // immutable or something is mounted there, is left, with an error that names the first.
 func (q *Quarantine) Remove(ctx context.Context) error {
 	r := newRemover(ctx, q)
+	r.close = true
 	// A home that is half removed must not be taken for one by an undo, or by whoever goes on with the rescue.
 	if err := r.hoist(int(q.f.Fd()), homeDir); err != nil && err != unix.ENOENT {
 		return r.failed("", err)
@@ -73,10 +74,12 @@ func (q *Quarantine) Drop(ctx context.Context, n int, rel string) error {
 
 // A remover removes trees that somebody may still work in, through descriptors from before they were set aside, of any depth.
 // No path leads to where it is: it goes down by descriptors, and what lies too deep for them is moved up into the quarantine
-// itself, which only root can enter. Each directory is made root's before it is emptied, so that nobody fills it meanwhile.
+// itself, which only root can enter.
 type remover struct {
-	ctx   context.Context
-	q     *Quarantine
+	ctx context.Context
+	q   *Quarantine
+	// close makes each directory root's before it is emptied, so that nobody fills it meanwhile.
+	close bool
 	mount uint64   // of the quarantine; 0 where the kernel tells mounts by an attribute
 	path  []string // of where it is, to be told
 	aside []string // what was moved up and is not removed yet
@@ -155,7 +158,7 @@ func (r *remover) one(dir int, name string, depth int) bool {
 
 // empty removes what is in a directory.
 func (r *remover) empty(d *os.File, depth int) {
-	if d != r.q.f {
+	if r.close && d != r.q.f {
 		// That they do not succeed is met again when what is in it is removed.
 		unix.Fchown(int(d.Fd()), 0, 0)
 		unix.Fchmod(int(d.Fd()), 0o700)

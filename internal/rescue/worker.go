@@ -309,11 +309,7 @@ func (j *Job) do(ctx context.Context, seen func(*Counts)) (c Counts, err error) 
 		defer src.Close()
 		return w.c, w.unpack(src)
 	case DoCopy:
-		open := archive.OpenDir
-		if j.Home {
-			open = archive.OpenHome
-		}
-		src := open(ctx, ruin)
+		src := j.open(ctx, ruin)
 		defer src.Close()
 		return w.c, w.unpack(src)
 	case DoMerge:
@@ -324,6 +320,13 @@ func (j *Job) do(ctx context.Context, seen func(*Counts)) (c Counts, err error) 
 		return w.c, tryWrite(firstFile)
 	}
 	return c, fmt.Errorf("unknown work %q", j.Do)
+}
+
+func (j *Job) open(ctx context.Context, b *tree.Base) *archive.Opened {
+	if j.Home {
+		return archive.OpenHome(ctx, b, maxDepth)
+	}
+	return archive.OpenDir(ctx, b)
 }
 
 // shed closes what was handed down to this process besides what it needs, by a shell or a daemon that left it open: a

@@ -25,6 +25,7 @@ type Server struct {
 	// graft is what stands at the path graftAt instead of what the file system has there; -1 for nothing.
 	graft   int
 	graftAt string
+	graftIn Stat // of the directory that it is in
 }
 
 // maxLinks is the kernel's own limit on links in one resolution.
@@ -50,9 +51,13 @@ func OpenServer(dir string) (*Server, error) {
 }
 
 // Graft gives the same server as it would be with the directory that b is in the place of the one at a path, which need
-// not exist: a rebuilt home is judged where it will stand, before it stands there. What is above the path must be root's.
+// not exist: a rebuilt home is judged where it will stand, before it stands there. What is above the path must be root's,
+// and writable by nobody else. A walk that begins above the path meets what is there on disk.
 func (s *Server) Graft(at string, b *Base) (*Server, error) {
 	parent, name := path.Split(path.Clean(at))
+	if name == "" || name == "." || name == ".." {
+		return nil, &Error{Op: "graft", Path: at, Cause: CauseEscape}
+	}
 	real := ""
 	fd, err := s.resolve(parent, resolveTrusted, false, func(_ int, c *Component) error {
 		real = c.Path
@@ -61,9 +66,18 @@ func (s *Server) Graft(at string, b *Base) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	unix.Close(fd)
+	defer unix.Close(fd)
+	in, err := statFD(fd)
+	switch {
+	case err != nil:
+		return nil, &Error{Op: "stat", Path: parent, Err: err}
+	case in.Kind != rightful.KindDir:
+		return nil, &Error{Op: "graft", Path: at, Err: unix.ENOTDIR}
+	case in.UID != 0 || in.Mode&0o022 != 0:
+		return nil, &Error{Op: "graft", Path: at, Cause: CauseUnsafe}
+	}
 	g := *s
-	g.graftAt = rightful.JoinPath(real, name)
+	g.graftAt, g.graftIn = rightful.JoinPath(real, name), in
 	fds := []*int{&g.root, &g.proc, &g.graft}
 	g.graft = b.fd
 	for i, fd := range fds {
@@ -448,7 +462,20 @@ func (s *Server) ReadDir(name string) ([]string, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	return s.list(fd, name, -1)
+	names, err := s.list(fd, name, -1)
+	if err != nil || s.graft < 0 {
+		return names, err
+	}
+	st, err := statFD(fd)
+	if err != nil {
+		return nil, &Error{Op: "stat", Path: name, Err: err}
+	}
+	if st.Ino == s.graftIn.Ino && st.Dev == s.graftIn.Dev {
+		if i, ok := slices.BinarySearch(names, path.Base(s.graftAt)); !ok {
+			names = slices.Insert(names, i, path.Base(s.graftAt))
+		}
+	}
+	return names, nil
 }
 
 // list gives up to limit names (less than 0: all) in the directory that fd pins, sorted by bytes.

@@ -41,7 +41,7 @@ func TestAQuickRunMeasuresEveryRowAndLeavesNothingBehind(t *testing.T) {
 	for _, row := range []string{
 		"| the floor |", "| the walk alone |", "| walk + policy |", "| rightful check |", "| find -printf |", "| bfs -", "| getfacl -R -n -P |",
 		"| rightful fix |", "| rightful undo |", "| chown -Rh; chmod -R |", "| fixperms script |", "### reading odd trees",
-		"| rightful snapshot take |", "| rightful rescue |", "| rescue against tar -x; chown -R |", "| rightful snapshot restore |", "| setfacl --restore |", "### records", "| snapshot: one path looked up |",
+		"| rightful snapshot take |", "| rightful vault take |", "| vault of 5 accounts, nothing changed |", "| newly stored of accounts that did not change | 0 B |", "| rightful rescue |", "| rescue against tar -x; chown -R |", "| rightful snapshot restore |", "| setfacl --restore |", "### records", "| snapshot: one path looked up |",
 		"| the walk alone against the floor |", "| check against getfacl -R -n -P |", "| fix against chown -Rh; chmod -R |",
 		"| undo against rightful fix |", "| rightful logs (error log) |", "| grep -c 'Permission denied' |", "| memory of logs |", "| memory of fix,", "| fix of 1 accounts against fixperms script |",
 	} {

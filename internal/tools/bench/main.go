@@ -62,7 +62,7 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 	keep := fs.Bool("keep", false, "leave the trees there, and use those that are")
 	rounds := fs.Int("rounds", 5, "how often each command is measured")
 	quick := fs.Bool("quick", false, "a tiny tree and one round: to see that it works")
-	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, snapshot, rescue, script, cold, odd, logs")
+	only := fs.String("only", "", "only these parts, separated by commas: walk, fix, snapshot, rescue, script, cold, odd, logs, vault")
 	rightful := fs.String("rightful", "bin/rightful", "the program to measure")
 	run := fs.String("step", "", "only run this `PART` below the directory given: floor, walk, attrs, policy, check, damage, heal")
 	profile := fs.String("cpuprofile", "", "with -step: write a CPU profile there")
@@ -73,9 +73,9 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 		return oneStep(*run, fs.Arg(0), *profile, errs)
 	}
 	b := &bench{out: out, err: errs, rounds: max(1, *rounds), cold: true, memory: map[int][2]float64{}, takeMemory: map[int]float64{}, perEntry: map[int]float64{}}
-	many, depth, logs := 200_000, 500, int64(1<<30)
+	many, depth, logs, kept := 200_000, 500, int64(1<<30), 1000
 	if *quick {
-		*sizes, b.rounds, b.cold, many, depth, logs = "5000", 1, false, 500, 40, 4<<20
+		*sizes, b.rounds, b.cold, many, depth, logs, kept = "5000", 1, false, 500, 40, 4<<20, 5
 	}
 	if unix.Geteuid() != 0 {
 		return errors.New("build trees of many owners: not root")
@@ -119,6 +119,11 @@ func benchmark(ctx context.Context, args []string, out, errs io.Writer) error {
 	}
 	if want("logs") {
 		if err := b.logs(ctx, logs); err != nil {
+			return err
+		}
+	}
+	if want("vault") {
+		if err := b.vaults(ctx, kept); err != nil {
 			return err
 		}
 	}

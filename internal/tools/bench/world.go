@@ -39,6 +39,7 @@ type thing struct {
 	web    bool // the web server's group
 	static bool
 	link   string
+	text   string // "" for little
 }
 
 type put func(thing)
@@ -272,8 +273,8 @@ func (w *world) fill(i int) (n int, err error) {
 		default:
 			var f int
 			if f, err = unix.Openat(fd, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, t.mode); err == nil {
-				text := "x\n"
-				if base == ".htaccess" {
+				text := orElse(t.text, "x\n")
+				if t.text == "" && base == ".htaccess" {
 					text = frontController
 				}
 				_, err = unix.Write(f, []byte(text))

@@ -19,12 +19,14 @@ const envWatch = "RIGHTFUL_TEST_WATCH"
 var watched = map[string]uint32{
 	"write": unix.SYS_WRITE, "fsync": unix.SYS_FSYNC, "fdatasync": unix.SYS_FDATASYNC, "ftruncate": unix.SYS_FTRUNCATE,
 	"renameat": unix.SYS_RENAMEAT, "mkdirat": unix.SYS_MKDIRAT, "fchownat": unix.SYS_FCHOWNAT, "fchmodat": unix.SYS_FCHMODAT,
-	"fchmodat2": callNumbers["fchmodat2"], "setxattr": unix.SYS_SETXATTR,
+	"fchmodat2": callNumbers["fchmodat2"], "setxattr": unix.SYS_SETXATTR, "renameat2": unix.SYS_RENAMEAT2, "unlinkat": unix.SYS_UNLINKAT,
+	"linkat": unix.SYS_LINKAT, "symlinkat": unix.SYS_SYMLINKAT, "fchown": unix.SYS_FCHOWN, "fchmod": unix.SYS_FCHMOD, "syncfs": unix.SYS_SYNCFS,
 }
 
-// A Call is a system call of a watched process.
+// A Call is a system call of a watched process, or of one that it has started.
 type Call struct {
 	Name string
+	PID  int    // of the thread that makes it
 	Path string // of the file that the call is on, where it is given by a descriptor
 	Err  unix.Errno
 }
@@ -114,6 +116,7 @@ func nextCall(listener int, answer func(Call) unix.Errno) (c Call, ok bool) {
 		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(listener), receive, uintptr(unsafe.Pointer(&n))); e != 0 {
 			continue // it was killed meanwhile
 		}
+		c.PID = int(n.pid)
 		for name, nr := range watched {
 			if int32(nr) == n.nr {
 				c.Name = name

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -19,6 +20,13 @@ var callNumbers = map[string]uint32{
 	"open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"unshare":           unix.SYS_UNSHARE,
 	"quotactl_fd":       443,
+	"openat2":           437,
+	"renameat2":         unix.SYS_RENAMEAT2,
+}
+
+// Denied reports whether the test runs without that system call.
+func Denied(call string) bool {
+	return slices.Contains(strings.Split(os.Getenv(envWithout), ","), call)
 }
 
 // Without runs the calling test a second time, in a process for which the kernel answers ENOSYS to some system calls, as

@@ -480,12 +480,8 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 		defer b.Close()
 	}
 	if errA != nil || errB != nil {
-		var st unix.Stat_t
-		if unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			w.c.Kept++
-			if st.Nlink == 1 {
-				w.c.KeptBytes += st.Size
-			}
+		if err := w.keep(ctx, from, name); err != nil {
+			return err
 		}
 		if (errA == nil) != (errB == nil) {
 			w.reject(path, "a better source has something of another kind there")
@@ -499,6 +495,40 @@ func (w *writer) both(ctx context.Context, to, from int, name, path string) erro
 		}
 	}
 	return w.merge(ctx, int(a.Fd()), int(b.Fd()), path)
+}
+
+// keep counts the files of a lesser source that do not come into the home, at a name and beneath it.
+func (w *writer) keep(ctx context.Context, dir int, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		w.c.Kept++
+		if st.Nlink == 1 { // of several names only the first was counted with its content
+			w.c.KeptBytes += st.Size
+		}
+	case unix.S_IFDIR:
+		d, err := openDir(dir, name)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		names, err := d.Readdirnames(-1)
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if err := w.keep(ctx, int(d.Fd()), n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // furnish makes what is missing, and ends the distinction of what only stood on the way.

@@ -438,6 +438,10 @@ func TestWhatCannotBeExchangedIsLeftAsItIs(t *testing.T) {
 		b := boxIn(t, treetest.OpenDir(t), "d 0700 0:0 .aside\n")
 		refused(t, b, b.swapPlan(nil), reasonGone)
 	})
+	t.Run("a file that the plan names", func(t *testing.T) {
+		b := boxIn(t, treetest.OpenDir(t), "f 0644 0:0 alice\nd 0700 0:0 .aside\nf 0600 0:0 .aside/home\n")
+		refused(t, b, b.swapPlan(nil), reasonReplaced)
+	})
 	t.Run("no place", func(t *testing.T) {
 		for _, with := range []string{"home/.aside/home", "/home/.aside/.", "/home/.aside/..", "/home/.aside/", "/", ""} {
 			b := boxIn(t, treetest.OpenDir(t), swapTree+rebuiltTree)

@@ -221,26 +221,23 @@ func TestADamagedExchangeIsUndoneOrResumed(t *testing.T) {
 	b := boxIn(t, dir, swapTree+rebuiltTree)
 	b.apply(b.swapPlan(opened), b.options())
 	in := b.describe()
-	announced, size := b.lastAnnounced(t), len(b.outcome(t)) // a power cut leaves off only what comes after it
-	damage := map[string]func(path string, at int) error{
-		"a flipped bit": func(path string, at int) error { flip(t, path, int64(at), uint(at%8)); return nil },
-		"a cut":         func(path string, at int) error { return os.Truncate(path, int64(at)) },
-	}
-	for name, fn := range damage {
-		from := announced
-		if name == "a flipped bit" {
-			from = 0
-		}
-		for at := from; at < size; at++ {
-			if at < announced && at%11 > 0 {
-				continue
+	announced, size := b.lastAnnounced(t), len(b.outcome(t))
+	for _, how := range []string{"a flipped bit", "a cut"} {
+		for at := range size {
+			if at < announced && (how == "a cut" || at%11 > 0) {
+				continue // a power cut leaves off only what comes after the last announcement
 			}
 			b := boxIn(t, dir, swapTree+rebuiltTree)
 			run := b.apply(b.swapPlan(opened), b.options())
-			if err := fn(b.state.runPath(run.ID), min(at, len(b.outcome(t))-1)); err != nil {
-				t.Fatal(err)
+			path, end := b.state.runPath(run.ID), len(b.outcome(t))
+			if how == "a cut" {
+				if err := os.Truncate(path, int64(min(b.lastAnnounced(t)+at-announced, end))); err != nil { // the times take more or fewer digits
+					t.Fatal(err)
+				}
+			} else {
+				flip(t, path, int64(min(at, end-1)), uint(at%8))
 			}
-			what := fmt.Sprintf("%s at byte %d of %d: ", name, at, size)
+			what := fmt.Sprintf("%s at byte %d of %d: ", how, at, size)
 			if at%2 == 0 {
 				if done, err := b.state.Resume(context.Background(), run.ID, b.options()); err == nil {
 					b.calm(what+"resume", done)
@@ -256,6 +253,33 @@ func TestADamagedExchangeIsUndoneOrResumed(t *testing.T) {
 			}
 			os.RemoveAll(b.root)
 		}
+	}
+}
+
+// Before the exchange is announced the results of all changes before it are on record, and its own before a change that
+// follows: what stands at a path is not the same before and after.
+func TestAnExchangeIsAnnouncedByItself(t *testing.T) {
+	b := boxIn(t, treetest.OpenDir(t), swapTree+rebuiltTree)
+	o := b.options()
+	o.Verify = &fakeVerifier{worse: []string{"alice"}}
+	b.apply(b.swapPlan(opened), o)
+	data := b.outcome(t)
+	r := newRecordReader(bytes.NewReader(data), int64(len(outcomeMagic)), int64(len(data)))
+	var order string
+	for {
+		kind, _, err := r.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind == recBegin || kind == recResult {
+			order += string(rune(kind))
+		}
+	}
+	if want := "BRRRRRR" + "BR" + "BR" + "BRRRRRR"; order != want {
+		t.Errorf("records %s, want %s", order, want)
 	}
 }
 

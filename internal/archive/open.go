@@ -71,14 +71,11 @@ func Open(ctx context.Context, r io.Reader, format Format) (*Opened, error) {
 	if format == Zip || format == "" && isZip(head) {
 		return o, o.zip(ctx, r)
 	}
-	in := &seeker{counter: counter{r: r, stop: ctx.Err}, s: s}
-	var body io.Reader = &in.counter
-	if seeks {
-		body = in
-	}
+	in := &counter{r: r, stop: ctx.Err}
+	var body io.Reader = in
 	closer := func() {}
 	if o.Compression = compression(head); o.Compression != "" {
-		body, closer, err = decompress(o.Compression, &in.counter)
+		body, closer, err = decompress(o.Compression, in)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", o.Compression, err)
 		}
@@ -89,6 +86,8 @@ func Open(ctx context.Context, r io.Reader, format Format) (*Opened, error) {
 			return nil, fmt.Errorf("read %s: %w", o.Compression, err)
 		}
 		body = b
+	} else if seeks {
+		body = newSeeker(in, s)
 	}
 	if o.Format == "" {
 		o.Format = sniff(head)
@@ -266,18 +265,45 @@ func (c *counter) stopped() error {
 	return c.stop()
 }
 
-// A seeker is a counter in a file, where what is not needed is skipped without being read.
+// A seeker is a counter in a file, where what is not needed is skipped without being read. It reads ahead a little, so that a
+// small file and the header before it cost no call each.
 type seeker struct {
 	counter
-	s io.Seeker
+	f io.ReadSeeker
+	b *bufio.Reader
 }
 
+// readAhead is what the kernel reads at once too.
+const readAhead = 64 << 10
+
+// newSeeker makes a seeker of a counter at the beginning of a file.
+func newSeeker(c *counter, f io.ReadSeeker) *seeker {
+	b := bufio.NewReaderSize(f, readAhead)
+	return &seeker{counter: counter{r: b, n: c.n, stop: c.stop}, f: f, b: b}
+}
+
+// Seek implements [io.Seeker], but not from the end.
 func (c *seeker) Seek(off int64, whence int) (int64, error) {
-	n, err := c.s.Seek(off, whence)
+	switch whence {
+	case io.SeekCurrent:
+		off += c.n
+	case io.SeekStart:
+	default:
+		return c.n, errors.ErrUnsupported
+	}
+	if skip := off - c.n; skip >= 0 && skip <= int64(c.b.Buffered()) {
+		if _, err := c.b.Discard(int(skip)); err != nil {
+			return c.n, err
+		}
+		c.n = off
+		return off, nil
+	}
+	n, err := c.f.Seek(off, io.SeekStart)
 	if err == nil {
+		c.b.Reset(c.f)
 		c.n = n
 	}
-	return n, err
+	return c.n, err
 }
 
 // ErrBomb says that a compressed stream expands beyond what any honest one does.

@@ -60,7 +60,7 @@ backup or the account made.`,
 			rightful rescue alice --finish`,
 		exits: map[int]string{
 			exitOK:        "the account is back, and nothing is known to be missing",
-			exitFindings:  "the account is back, and the report names what is not; with --dry-run: there is something to rebuild",
+			exitFindings:  "the account is back, and the report names what is not; of --dry-run: it can be rebuilt",
 			exitUsage:     "wrong usage, an unknown account, or a source that is not there",
 			exitCannot:    "cannot run, not certain enough, no room, or not confirmed; the account was not changed",
 			exitTakenBack: "verification failed: the old home is back, and the rebuilt one is kept in the quarantine",

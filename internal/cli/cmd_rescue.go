@@ -39,7 +39,8 @@ panel's standard folders and links, is made anew.
 A source is a directory; a tar (also in gzip, xz, zstd or bzip2) or zip archive, a panel's own backup among them; vault or
 vault:ID; restic:REPOSITORY, which may end in #SNAPSHOT; or borg:REPOSITORY::ARCHIVE. The last two run those programs, with
 the environment that they need. What a source is, and where in it the home or a document root lies, is found out and said
-before anything is done. Where that is not certain you are asked, or say it by --map.
+before anything is done. Where that is not certain you are asked, or say it by --map; of several
+sources it is for those that are not certain by themselves.
 
 The home is rebuilt in a quarantine beside its place, by a process with the account's rights alone, gets owners and modes by
 the rules and the snapshot, and then changes places with the old one in one step. Sites are asked before and after; if one is
@@ -115,6 +116,8 @@ type rescuing struct {
 	home string // links resolved
 	st   *rescue.Store
 	r    *rescue.Record
+	// mapped: --map was of use for a source.
+	mapped bool
 	// looked is when it was found out what is left of the home.
 	looked time.Time
 	// vault and snapshot are the newest that know the account as it was; nil for none.
@@ -376,7 +379,11 @@ func (x *rescuing) finish(ctx context.Context) error {
 		return fail(exitCannot, fmt.Errorf("finish rescue %s: the rebuilt home does not stand in its place; nothing was changed", x.r.ID),
 			a.again("rescue", x.acct.Name, "--resume"), a.again("rescue", x.acct.Name, "--discard"))
 	}
-	return x.remove(ctx, rescue.StepFinishing, rescue.StepFinished, fmt.Sprintf("Remove the old home of %s, kept at %s, for good?", x.acct.Name, x.r.Quarantine), "the old home is removed; the run can not be undone any more")
+	with := ""
+	if r := x.r.Report; r != nil && r.Late != nil {
+		with = ", with " + counted(r.Late.Files, "file that is there only", "files that are there only")
+	}
+	return x.remove(ctx, rescue.StepFinishing, rescue.StepFinished, fmt.Sprintf("Remove the old home of %s, kept at %s%s, for good?", x.acct.Name, x.r.Quarantine, with), "the old home is removed; the run can not be undone any more")
 }
 
 // discard removes what was rebuilt.

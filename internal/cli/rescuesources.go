@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,6 +118,9 @@ func (x *rescuing) sources(ctx context.Context) ([]rescue.Source, error) {
 			return nil, err
 		}
 		out = append(out, *s)
+	}
+	if len(x.f.maps) > 0 && !x.mapped {
+		return nil, fail(exitUsage, errors.New("read --map: each source is certain by itself, or there is none; nothing was changed"))
 	}
 	if k := x.truth.vault; k != nil && !named {
 		s, err := x.vaultSource("vault:" + k.ID)
@@ -322,17 +326,8 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 // choose settles which reading of a source is the right one.
 func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archive.Survey) (*archive.Candidate, error) {
 	a := x.a
-	if len(x.f.maps) > 0 {
-		places, err := x.places()
-		if err != nil {
-			return nil, err
-		}
-		c, err := survey.Mapped(places)
-		if err != nil {
-			return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
-		}
-		c.What, c.Why = what, "as you said"
-		return &c, nil
+	if len(x.f.maps) > 0 && len(x.f.from) == 1 {
+		return x.asMapped(spec, what, survey)
 	}
 	all, err := survey.Candidates(x.subject(spec))
 	if err != nil {
@@ -347,13 +342,15 @@ func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archiv
 	}
 	own := slices.DeleteFunc(slices.Clone(all), func(c archive.Candidate) bool { return c.Account != "" })
 	switch {
+	case len(own) > 0 && own[0].Certain:
+		return &own[0], nil
+	case len(x.f.maps) > 0:
+		return x.asMapped(spec, what, survey)
 	case len(own) == 0 && len(all) > 0:
 		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, &archive.OtherAccountError{Account: all[0].Account}),
 			a.again("rescue", x.acct.Name, "--from", spec, "--owner", all[0].Account))
 	case len(own) == 0:
 		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, archive.ErrLayout), a.again("rescue", x.acct.Name, "--from", spec, "--map", "SRC=DST"))
-	case own[0].Certain:
-		return &own[0], nil
 	}
 	var hints []string
 	for i := range own {
@@ -376,6 +373,32 @@ func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archiv
 		return nil, err
 	}
 	return &own[0], nil
+}
+
+// asMapped reads a source as the operator says it is.
+func (x *rescuing) asMapped(spec, what string, survey *archive.Survey) (*archive.Candidate, error) {
+	places, err := x.places()
+	if err != nil {
+		return nil, err
+	}
+	c, err := survey.Mapped(places)
+	if errors.Is(err, archive.ErrLayout) {
+		err = fmt.Errorf("nothing in it lies at %s", quotedList(places))
+	}
+	if err != nil {
+		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
+	}
+	x.mapped = true
+	c.What, c.Why = what, "as you said"
+	return &c, nil
+}
+
+func quotedList(places archive.Places) string {
+	var out []string
+	for _, p := range places {
+		out = append(out, strconv.Quote(orDot(p.Src)))
+	}
+	return strings.Join(out, " or ")
 }
 
 func (x *rescuing) places() (out archive.Places, err error) {

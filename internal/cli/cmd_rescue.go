@@ -40,7 +40,7 @@ A source is a directory; a tar (also in gzip, xz, zstd or bzip2) or zip archive,
 vault:ID; restic:REPOSITORY, which may end in #SNAPSHOT; or borg:REPOSITORY::ARCHIVE. The last two run those programs, with
 the environment that they need. What a source is, and where in it the home or a document root lies, is found out and said
 before anything is done. Where that is not certain you are asked, or say it by --map; of several
-sources it is for those that are not certain by themselves.
+sources that is for those in which the place is.
 
 The home is rebuilt in a quarantine beside its place, by a process with the account's rights alone, gets owners and modes by
 the rules and the snapshot, and then changes places with the old one in one step. Sites are asked before and after; if one is

@@ -101,6 +101,9 @@ func (k *lastKnown) exists(home string) func(string) bool {
 // sources finds out what each source is, says it, and puts them in the order of trust.
 func (x *rescuing) sources(ctx context.Context) ([]rescue.Source, error) {
 	a := x.a
+	if _, err := x.places(); err != nil {
+		return nil, err
+	}
 	var out []rescue.Source
 	named := false
 	for _, spec := range x.f.from {
@@ -120,7 +123,7 @@ func (x *rescuing) sources(ctx context.Context) ([]rescue.Source, error) {
 		out = append(out, *s)
 	}
 	if len(x.f.maps) > 0 && !x.mapped {
-		return nil, fail(exitUsage, errors.New("read --map: each source is certain by itself, or there is none; nothing was changed"))
+		return nil, fail(exitUsage, errors.New("read --map: it is about no source; nothing was changed"))
 	}
 	if k := x.truth.vault; k != nil && !named {
 		s, err := x.vaultSource("vault:" + k.ID)
@@ -326,7 +329,9 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 // choose settles which reading of a source is the right one.
 func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archive.Survey) (*archive.Candidate, error) {
 	a := x.a
-	if len(x.f.maps) > 0 && len(x.f.from) == 1 {
+	if yes, err := x.isMapped(survey); err != nil {
+		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
+	} else if yes {
 		return x.asMapped(spec, what, survey)
 	}
 	all, err := survey.Candidates(x.subject(spec))
@@ -373,6 +378,24 @@ func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archiv
 		return nil, err
 	}
 	return &own[0], nil
+}
+
+// isMapped reports whether --map is about a source, however certain it is by itself: it is the only one, or something lies
+// at a place that is named. The top is a place of every source.
+func (x *rescuing) isMapped(survey *archive.Survey) (bool, error) {
+	if len(x.f.maps) == 0 || len(x.f.from) == 1 {
+		return len(x.f.maps) > 0, nil
+	}
+	places, err := x.places()
+	if err != nil {
+		return false, err
+	}
+	places = slices.DeleteFunc(places, func(p archive.Place) bool { return p.Src == "" })
+	_, err = survey.Mapped(places)
+	if errors.Is(err, archive.ErrLayout) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // asMapped reads a source as the operator says it is.

@@ -236,6 +236,7 @@ func (x *rescuing) lock() (unlock func(), err error) {
 func (x *rescuing) begin(ctx context.Context) error {
 	a := x.a
 	x.truth = x.lastKnown()
+	defer x.truth.close()
 	sources, err := x.sources(ctx)
 	if err != nil {
 		return err
@@ -308,6 +309,7 @@ func (x *rescuing) resume(ctx context.Context) error {
 			x.a.again("rescue", x.acct.Name, "--discard"))
 	}
 	x.truth = x.lastKnown()
+	defer x.truth.close()
 	if x.r.Step == rescue.StepSwitched {
 		in, err := x.inPlace()
 		if err != nil {

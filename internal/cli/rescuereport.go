@@ -47,6 +47,9 @@ func (x *rescuing) tell(ctx context.Context) error {
 	a.note("%s: %s", back, a.again("undo", x.r.Run))
 	a.note("what to tell the customer: %s", a.again("rescue", x.acct.Name, "--report", "html"))
 	a.note("%s: %s", done, a.again("rescue", x.acct.Name, "--finish"))
+	if on, err := x.c.s.ReadFile("/sys/fs/selinux/enforce", 16); err == nil && strings.TrimSpace(string(on)) == "1" {
+		a.note("SELinux is enforcing, and labels are not part of any plan: restorecon -RF %s", term.Shell(x.home))
+	}
 	return nil
 }
 
@@ -266,7 +269,7 @@ func (x *rescuing) missing(ctx context.Context, home *tree.Base, have letters, b
 	if rec == nil {
 		return nil, nil
 	}
-	m := &rescue.Missing{Snapshot: sn.ID, Taken: sn.Created, Samples: []rescue.Named{}}
+	m := &rescue.Missing{Snapshot: sn.ID, Taken: sn.Created, Samples: []rescue.Named{}, NewerSamples: []rescue.Named{}}
 	var newest int64 // when the newest backup was made
 	for _, s := range x.r.Sources {
 		if s.Spec != specHome {
@@ -298,11 +301,13 @@ func (x *rescuing) missing(ctx context.Context, home *tree.Base, have letters, b
 		if i := slices.IndexFunc(boxes, func(b rescue.Mailbox) bool { return b.Holds(e.Rel) }); i >= 0 && isLetter(e.Rel) {
 			boxes[i].Missing++
 		}
+		told := &m.Samples
 		if e.Ctime > newest {
 			m.Newer++
+			told = &m.NewerSamples
 		}
-		if len(m.Samples) < maxTold {
-			m.Samples = append(m.Samples, rescue.NewNamed(e.Rel))
+		if len(*told) < maxTold {
+			*told = append(*told, rescue.NewNamed(e.Rel))
 		}
 	}
 	return m, nil

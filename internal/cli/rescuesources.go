@@ -87,6 +87,12 @@ func (x *rescuing) lastKnown() *lastKnown {
 	return k
 }
 
+func (k *lastKnown) close() {
+	if k.records != nil {
+		k.records.Close()
+	}
+}
+
 // exists tells whether the snapshot knows a path below the home.
 func (k *lastKnown) exists(home string) func(string) bool {
 	if k.records == nil {

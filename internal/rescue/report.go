@@ -71,10 +71,11 @@ type Missing struct {
 	Snapshot string    `json:"snapshot"`
 	Taken    time.Time `json:"taken"`
 	Files    int       `json:"files"`
-	// Samples are the first paths, below the home.
-	Samples []Named `json:"samples"`
 	// Newer counts those that came or changed after the newest source was made; the others should have been in it.
 	Newer int `json:"newer"`
+	// Samples are the first of those that should have been in a source, NewerSamples the first of the others.
+	Samples      []Named `json:"samples"`
+	NewerSamples []Named `json:"newer_samples"`
 }
 
 // Late names files of the old home that the rebuilt one has not got, or has as they were before.
@@ -266,13 +267,15 @@ func (r *Report) missingLines() []string {
 		return nil
 	}
 	lines := []string{fmt.Sprintf("%d files that were there on %s", m.Files, m.Taken.Local().Format("2 January 2006, 15:04"))}
-	if m.Newer > 0 {
-		lines[0] += fmt.Sprintf("; %d of them are newer than the backup", m.Newer)
+	older := m.Files - m.Newer
+	if older > 0 && len(r.Sources) > 0 {
+		lines = append(lines, fmt.Sprintf("%d should have been in the backup by their age, and were not:", older))
 	}
-	if n := m.Files - m.Newer; n > 0 && len(r.Sources) > 0 {
-		lines = append(lines, fmt.Sprintf("%d are older than the backup, and were not in it", n))
+	lines = append(lines, some(names(m.Samples), older)...)
+	if m.Newer > 0 && len(r.Sources) > 0 {
+		lines = append(lines, fmt.Sprintf("%d came or changed after the backup was made:", m.Newer))
 	}
-	return append(lines, some(names(m.Samples), m.Files)...)
+	return append(lines, some(names(m.NewerSamples), m.Newer)...)
 }
 
 // Text writes the report as text. clean makes a line fit for whoever reads it.

@@ -149,7 +149,7 @@ func (s *server) fromZip(account, zip string) {
 		t.Errorf("files of the zip are said to be missing: %q", names)
 	}
 	s.tells(account, "from a zip", "info@alice.example: needs a new password", "orders@alice-shop.example: needs a new password", "(a zip archive)",
-		".ssh/authorized_keys", "were not in it", "alice-shop.alice.example: there is no page in its directory")
+		".ssh/authorized_keys", "by their age, and were not:", "alice-shop.alice.example: there is no page in its directory")
 	s.alone("after the rescue", account, others)
 }
 

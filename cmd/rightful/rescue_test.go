@@ -306,3 +306,44 @@ func TestARescueOnAFullDiskIsResumedWhenThereIsRoom(t *testing.T) {
 		t.Errorf("%d entries", len(now))
 	}
 }
+
+// A home that a link of root's leads to is rebuilt where it stands, and the link stays; one that is a mount of its own, or whose
+// parent is not root's, is left alone with a reason.
+func TestARescueKnowsWhereAHomeStands(t *testing.T) {
+	r := newRuined(t, t.TempDir())
+	dir := filepath.Dir(r.srv)
+	r.must("undisturbed", r.rescue(), 0, 1)
+	r.after = r.home()
+	home := filepath.Join(r.srv, "home/alice")
+
+	r.ruin(dir)
+	real := filepath.Join(r.srv, "home2/alice")
+	for _, err := range []error{os.Mkdir(filepath.Dir(real), 0o755), os.Rename(home, real), os.Symlink("/home2/alice", home)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.must("a link", r.rescue(), 0, 1)
+	if diff := cmp.Diff(r.after, treetest.Describe(t, real)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if to, err := os.Readlink(home); err != nil || to != "/home2/alice" {
+		t.Errorf("the link: %q, %v", to, err)
+	}
+
+	r.ruin(dir)
+	if err := os.Chown(filepath.Dir(home), 20001, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, said := r.must("a parent of alice's", r.rescue(), 3); !strings.Contains(said, "somebody") {
+		t.Errorf("%s", said)
+	}
+	r.is("a parent of alice's", r.before)
+
+	r.ruin(dir)
+	treetest.Bind(t, home, home)
+	if _, said := r.must("a mount", r.rescue(), 3); !strings.Contains(said, "mount point") {
+		t.Errorf("%s", said)
+	}
+	r.is("a mount", r.before)
+}

@@ -46,7 +46,9 @@ func (l *lab) hold() *held {
 		job := roomy
 		job.Format = "tar"
 		var err error
-		h.c, err = l.q.Unpack(context.Background(), 1, r, job, nil)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		h.c, err = l.q.Unpack(ctx, 1, r, job, nil)
 		h.done <- err
 	}()
 	if _, err := w.Write(content[:begin]); err != nil {
@@ -57,7 +59,7 @@ func (l *lab) hold() *held {
 }
 
 // until waits for something to become true.
-func until(t *testing.T, what string, true func() bool) {
+func until(t testing.TB, what string, true func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

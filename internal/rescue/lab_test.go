@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ const (
 
 // A lab is a server with one home, and a rescue of it.
 type lab struct {
-	t   *testing.T
+	t   testing.TB
 	dir string // stands for /
 	s   *tree.Server
 	r   *Record
@@ -56,12 +57,12 @@ d 0755 20002:20002 home/bob
 f 0644 20002:20002 home/bob/file = bob
 `
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	return labAt(t, treetest.OpenDir(t))
 }
 
-func labAt(t *testing.T, dir string) *lab {
+func labAt(t testing.TB, dir string) *lab {
 	t.Helper()
 	treetest.NeedRoot(t)
 	treetest.Build(t, dir, around)
@@ -149,13 +150,16 @@ func (l *lab) wantReject(c Counts, path, reason string) {
 			return
 		}
 	}
-	l.t.Errorf("%q was not rejected because of %q: %+v", path, reason, c.Rejected)
+	l.t.Errorf("%.100q was not rejected because of %q", path, reason)
+	for _, r := range c.Rejected {
+		l.t.Logf("rejected: %.100q: %s", r.Path, r.Reason)
+	}
 }
 
 var longAgo = time.Unix(1_000_000_000, 0)
 
 // tarball writes a tar archive.
-func tarball(t *testing.T, headers ...tar.Header) []byte {
+func tarball(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -200,11 +204,11 @@ func hard(name, to string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: to}
 }
 
-// exit gives the exit status of a program that is run as somebody.
+// runAs runs a program as somebody, and reports whether it succeeded.
 func runAs(t *testing.T, uid uint32, name string, args ...string) (out string, ok bool) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.SysProcAttr = as(uid)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	b, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"rightful/internal/archive"
 	"rightful/internal/tree/treetest"
@@ -259,7 +260,9 @@ func TestAProcessInTheOldHomeCannotKeepItThere(t *testing.T) {
 	if err := os.Rename(filepath.Join(l.dir, "home/alice"), l.at("home")); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.q.Remove(context.Background()); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := l.q.Remove(ctx); err != nil {
 		t.Error(err)
 	}
 	if n := stop(); n[0] == 0 {

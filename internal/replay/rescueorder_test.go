@@ -120,9 +120,10 @@ func (s *server) ofAnother(account, other, others string) {
 
 func (s *server) ruinAndBackup(account string) {
 	t := s.t
+	file := s.backup(account, hostbox.Package)
+	s.sh(`until [ "$(date +%s)" -gt "$1" ]; do :; done`, strings.TrimSpace(s.sh(`date +%s`))) // times in a tar are whole seconds
 	s.rightful("snapshot", "take").exit(t, 0)
 	s.rightful("vault", "take").exit(t, 0)
-	file := s.backup(account, hostbox.Package)
 	others := s.others(account)
 	// The backup's site is in maintenance, as nobody noticed: it answers 503.
 	s.sh(`d=$(mktemp -d); cd $d; tar -xzf "$1"; : >cpmove-bob/homedir/public_html/.maintenance; chown bob: cpmove-bob/homedir/public_html/.maintenance

@@ -201,6 +201,20 @@ func (x *rescuing) unfinished() error {
 		a.again("rescue", r.Account, "--resume"), a.again("rescue", r.Account, "--discard"))
 }
 
+// finishedRescues names the runs of which the old home is no more.
+func (a *app) finishedRescues(s *tree.Server) (map[string]bool, error) {
+	st, err := rescue.OpenStore(a.cfg.State, s)
+	if err != nil {
+		return nil, err
+	}
+	all, err := st.List()
+	runs := map[string]bool{}
+	for _, r := range all {
+		runs[r.Run] = runs[r.Run] || r.Step == rescue.StepFinished
+	}
+	return runs, err
+}
+
 // realHome is where a home stands, links on the way resolved; the home itself need not be there.
 func realHome(s *tree.Server, home string) (string, error) {
 	for _, at := range []string{home, path.Dir(home)} {

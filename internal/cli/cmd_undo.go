@@ -47,11 +47,18 @@ func (a *app) undo(ctx context.Context, args []string) error {
 		return err
 	}
 	defer w.close()
+	gone, err := a.finishedRescues(w.s)
+	if err != nil {
+		a.warn("%v", err)
+	}
 	id := ""
 	if len(args) > 0 {
 		id = args[0]
-	} else if id, err = w.st.Newest(); err != nil {
+	} else if id, err = w.st.Newest(gone); err != nil {
 		return a.noRun("undo", err)
+	}
+	if gone[id] {
+		return fail(exitCannot, fmt.Errorf("undo run %q: the old home that it set aside was removed by rescue --finish; nothing was changed", id), a.again("runs"))
 	}
 	if g, err := w.st.PendingGuard(id); err != nil {
 		return fail(exitCannot, err)

@@ -71,7 +71,7 @@ func TestWhatAWatchedCommandDidIsUndoneWhereverItsRecordWasCut(t *testing.T) {
 		if r := b.runNamed(g.Run); r.State != rightful.RunInterrupted || r.Verb != VerbGuard {
 			t.Errorf("%s is listed as %+v", what, r)
 		}
-		if newest, err := b.state.Newest(); err != nil || newest == "" {
+		if newest, err := b.state.Newest(nil); err != nil || newest == "" {
 			t.Errorf("%s: undo finds %q, %v", what, newest, err)
 		}
 		again, err := b.state.PendingGuard(g.Run)
@@ -102,7 +102,7 @@ func TestAWatchThatNeverBeganLeavesNothing(t *testing.T) {
 	if runs, err := b.state.Runs(); err != nil || len(runs) > 0 {
 		t.Errorf("left %+v, %v", runs, err)
 	}
-	if _, err := b.state.Newest(); !errors.Is(err, ErrNothing) {
+	if _, err := b.state.Newest(nil); !errors.Is(err, ErrNothing) {
 		t.Errorf("undo finds something: %v", err)
 	}
 }

@@ -359,7 +359,7 @@ func TestABadCanaryIsTakenBackAndTheRunStops(t *testing.T) {
 			if diff := cmp.Diff(before, b.describe()); diff != "" {
 				t.Error(diff)
 			}
-			if _, err := b.state.Newest(); !errors.Is(err, ErrNothing) {
+			if _, err := b.state.Newest(nil); !errors.Is(err, ErrNothing) {
 				t.Errorf("there is something to undo: %v", err)
 			}
 		})

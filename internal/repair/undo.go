@@ -363,8 +363,8 @@ func (f *inodeFinder) Leave(*tree.Dir) error { return nil }
 func (f *inodeFinder) Fail(string, error)    {}
 
 // Newest finds the run that undo takes without a name: the newest that did something, is not yet undone, and is not
-// itself an undo.
-func (s *State) Newest() (string, error) {
+// itself an undo. Those in gone are passed over: nothing of them can be put back any more.
+func (s *State) Newest(gone map[string]bool) (string, error) {
 	runs, err := s.Runs()
 	if err != nil {
 		return "", err
@@ -373,7 +373,7 @@ func (s *State) Newest() (string, error) {
 		if r.Verb == VerbGuard && r.State == rightful.RunInterrupted {
 			return r.ID, nil
 		}
-		if r.Verb != VerbUndo && !r.Undone && r.State != rightful.RunRunning && r.State != rightful.RunTakenBack && r.Changed+r.Failed+r.InDoubt > 0 {
+		if r.Verb != VerbUndo && !r.Undone && !gone[r.ID] && r.State != rightful.RunRunning && r.State != rightful.RunTakenBack && r.Changed+r.Failed+r.InDoubt > 0 {
 			return r.ID, nil
 		}
 	}

@@ -86,7 +86,7 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 		Sites: []rescue.SiteState{}, Rejected: []rescue.Rejected{}, Run: x.r.Run,
 	}
 	total := &census{letters: newLetters()}
-	if err := home.Walk(ctx, total, false); err != nil {
+	if err := home.Walk(ctx, tree.EntryFunc(total.entry), false); err != nil {
 		return nil, x.a.runError(ctx, err)
 	}
 	r.Files, r.Dirs, r.Links, r.Bytes = total.files, total.dirs, total.links, total.bytes
@@ -121,14 +121,12 @@ type census struct {
 	files, dirs, links, bytes int64
 	mail                      []string // directories that may be mailboxes
 	letters                   letters
-	measure
 }
 
 // maxMailDirs bounds census.mail.
 const maxMailDirs = 10_000
 
-// Entry implements tree.Visitor.
-func (c *census) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
+func (c *census) entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	switch {
 	case d == nil:
 	case e.Kind == rightful.KindFile:
@@ -225,7 +223,7 @@ func (x *rescuing) late(ctx context.Context, home *tree.Base, aside string) (*re
 	defer old.Close()
 	v := &lateFiles{since: x.r.Since.Add(-tick).UnixNano(), now: home.Cursor()}
 	defer v.now.Close()
-	if err := old.Walk(ctx, v, false); err != nil {
+	if err := old.Walk(ctx, tree.EntryFunc(v.entry), false); err != nil {
 		return nil, x.a.runError(ctx, err)
 	}
 	if v.found.Files == 0 {
@@ -242,11 +240,9 @@ type lateFiles struct {
 	since int64
 	now   *tree.Cursor
 	found rescue.Late
-	measure
 }
 
-// Entry implements tree.Visitor.
-func (v *lateFiles) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
+func (v *lateFiles) entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if d == nil || e.Kind == rightful.KindDir || e.Ctime < v.since {
 		return true, nil
 	}

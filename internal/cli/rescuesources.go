@@ -228,7 +228,7 @@ func (x *rescuing) ruin(ctx context.Context) (*rescue.Source, error) {
 	}
 	defer b.Close()
 	m := &measure{}
-	if err := b.Walk(ctx, m, false); err != nil {
+	if err := b.Walk(ctx, tree.EntryFunc(m.entry), false); err != nil {
 		return nil, x.a.runError(ctx, err)
 	}
 	if m.entries == 0 {
@@ -243,8 +243,7 @@ func (x *rescuing) ruin(ctx context.Context) (*rescue.Source, error) {
 // measure counts what is in a tree.
 type measure struct{ entries, bytes int64 }
 
-// Entry implements tree.Visitor.
-func (m *measure) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
+func (m *measure) entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 	if d == nil {
 		return true, nil
 	}
@@ -258,15 +257,6 @@ func (m *measure) Entry(d *tree.Dir, e *tree.Entry) (bool, error) {
 
 // maxInline is how much of a file there can be in its inode, and be counted nowhere.
 const maxInline = 4 << 10
-
-// Enter implements tree.Visitor.
-func (m *measure) Enter(*tree.Dir) error { return nil }
-
-// Leave implements tree.Visitor.
-func (m *measure) Leave(*tree.Dir) error { return nil }
-
-// Fail implements tree.Visitor.
-func (m *measure) Fail(string, error) {}
 
 // recognise reads a source to its end and finds out where in it the account's home is.
 func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, error) {

@@ -329,7 +329,13 @@ func (u *undoer) find(ctx context.Context, c *rightful.Change) (*tree.Node, resu
 		if err != nil {
 			return nil, result{reason: err.Error()}
 		}
-		if err := b.base.Walk(ctx, &inodeFinder{want: want, at: at}, false); err != nil {
+		err = b.base.Walk(ctx, tree.EntryFunc(func(_ *tree.Dir, e *tree.Entry) (bool, error) {
+			if want[e.Ino] {
+				at[e.Ino] = e.Rel()
+			}
+			return true, nil
+		}), false)
+		if err != nil {
 			return nil, result{reason: err.Error()}
 		}
 	}
@@ -345,22 +351,6 @@ func (u *undoer) find(ctx context.Context, c *rightful.Change) (*tree.Node, resu
 	}
 	return nil, res
 }
-
-// inodeFinder notes where wanted inodes are met.
-type inodeFinder struct {
-	want map[uint64]bool
-	at   map[uint64]string
-}
-
-func (f *inodeFinder) Entry(_ *tree.Dir, e *tree.Entry) (bool, error) {
-	if f.want[e.Ino] {
-		f.at[e.Ino] = e.Rel()
-	}
-	return true, nil
-}
-func (f *inodeFinder) Enter(*tree.Dir) error { return nil }
-func (f *inodeFinder) Leave(*tree.Dir) error { return nil }
-func (f *inodeFinder) Fail(string, error)    {}
 
 // Newest finds the run that undo takes without a name: the newest that did something, is not yet undone, and is not
 // itself an undo. Those in gone are passed over: nothing of them can be put back any more.

@@ -38,6 +38,21 @@ type Knower interface {
 	Known(e *Entry) (rightful.Meta, bool)
 }
 
+// An EntryFunc is a visitor that only looks at entries: it enters what it is told to, and passes over what cannot be read.
+type EntryFunc func(d *Dir, e *Entry) (descend bool, err error)
+
+// Entry implements [Visitor].
+func (f EntryFunc) Entry(d *Dir, e *Entry) (bool, error) { return f(d, e) }
+
+// Enter implements [Visitor].
+func (EntryFunc) Enter(*Dir) error { return nil }
+
+// Leave implements [Visitor].
+func (EntryFunc) Leave(*Dir) error { return nil }
+
+// Fail implements [Visitor].
+func (EntryFunc) Fail(string, error) {}
+
 // An Entry is one inode met in a walk.
 type Entry struct {
 	Stat

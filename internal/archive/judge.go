@@ -52,12 +52,6 @@ func (r *recogniser) measure() error {
 
 func (f *find) count(e *Entry, rel string, names bool) {
 	f.Bytes += e.size(f.Bytes)
-	switch top, _, _ := strings.Cut(rel, "/"); top {
-	case "mail", "imap", "Maildir":
-		f.Mail = true
-	case "etc":
-		f.Etc = true
-	}
 	if e.Known.Has(KnownUser) {
 		if f.owners == nil {
 			f.owners = map[string]int{}

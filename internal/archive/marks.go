@@ -19,7 +19,6 @@ const (
 	hasPanel // "hestia" or "vesta"
 	hasHome
 	hasDomains
-	hasImap
 	hasMail
 	hasPrivate
 	hasCGI
@@ -51,7 +50,7 @@ const (
 
 var dirMarks = map[string]mark{
 	"homedir": hasHomedir, "backup": hasBackup, ".backup": hasDotBackup, "hestia": hasPanel, "vesta": hasPanel, "home": hasHome,
-	"domains": hasDomains, "imap": hasImap, "mail": hasMail, "Maildir": hasMail | hasShell, "private": hasPrivate, "cgi-bin": hasCGI,
+	"domains": hasDomains, "imap": hasMail, "mail": hasMail, "Maildir": hasMail | hasShell, "private": hasPrivate, "cgi-bin": hasCGI,
 	"webdav": hasWebParts, "ssl": hasWebParts, "log": hasWebParts, "public": hasPublic,
 	"wp-content": hasWordPress, "wp-includes": hasWordPress, "wp-admin": hasWordPress, ".ssh": hasShell,
 }
@@ -103,10 +102,7 @@ func newMarks(home, account string, docroots []string) *marks {
 func (m *marks) set(dir string, what mark) {
 	have, ok := m.dirs[dir]
 	if !ok {
-		depth := 0
-		if dir != "" {
-			depth = 1 + strings.Count(dir, "/")
-		}
+		depth := pathDepth(dir)
 		if depth > maxDepth || m.depth[depth].all >= maxMarked {
 			return
 		}

@@ -68,7 +68,7 @@ func (r *recogniser) pack(top, panel, what, home string, more ...Place) {
 }
 
 func (r *recogniser) packed(what, user, top, home string, more ...Place) {
-	places, why := r.homePlaces(home)
+	places, why := r.homePlaces(home, Place{Src: home})
 	if user != "" {
 		what = fmt.Sprintf("%s of %q", what, user)
 	}
@@ -112,13 +112,7 @@ func (r *recogniser) directAdmin(at string) {
 	}
 	user := r.user("directadmin", at, r.named("directadmin"))
 	home, domains, imap := path.Join(at, "home"), path.Join(at, "domains"), path.Join(at, "imap")
-	places := Places{{Src: home}, {Src: domains, Dst: "domains"}, {Src: imap, Dst: "imap"}}
-	why := ""
-	if len(r.sub.DocRoots) > 0 && len(r.m.parents[at]) == 0 {
-		if sites := r.sitesBelow(at); len(sites) > 0 {
-			places, why = sites, "; the account's home is laid out in another way, so only document roots are taken"
-		}
-	}
+	places, why := r.homePlaces(at, Place{Src: home}, Place{Src: domains, Dst: "domains"}, Place{Src: imap, Dst: "imap"})
 	what := "a DirectAdmin backup"
 	if user != "" {
 		what = fmt.Sprintf("%s of %q", what, user)

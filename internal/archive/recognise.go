@@ -57,11 +57,9 @@ type Candidate struct {
 	Account string
 	// Owner is who owns most of it there, where that is told and is neither the subject nor the system.
 	Owner string
-	// Entries and Bytes are what lies in the places, by what the source says of sizes. Mail and Etc tell of directories
-	// that cPanel and others keep mail and its accounts in.
-	Entries   int
-	Bytes     int64
-	Mail, Etc bool
+	// Entries and Bytes are what lies in the places, by what the source says of sizes.
+	Entries int
+	Bytes   int64
 
 	guess bool // by what it looks like
 }
@@ -169,8 +167,7 @@ func (r *recogniser) add(f find, user string) {
 
 // homePlaces maps a home in the source to the account's: as a whole where it is laid out alike. Else the document roots of
 // the domains that both have are mapped, or the only one, and why tells so.
-func (r *recogniser) homePlaces(at string) (places Places, why string) {
-	whole := Places{{Src: at}}
+func (r *recogniser) homePlaces(at string, whole ...Place) (places Places, why string) {
 	if len(r.sub.DocRoots) == 0 || len(r.m.parents[at]) > 0 {
 		return whole, ""
 	}
@@ -237,7 +234,7 @@ func (r *recogniser) homes() {
 			continue
 		}
 		found = true
-		places, why := r.homePlaces(at)
+		places, why := r.homePlaces(at, Place{Src: at})
 		r.add(find{rank: rankHome, src: at, Candidate: Candidate{
 			What: "a home directory", Places: places, Certain: true, Why: fmt.Sprintf("the path of the home: %q%s", at, why),
 		}}, "")
@@ -247,7 +244,7 @@ func (r *recogniser) homes() {
 		if found || r.insideHome(at) || have&hasUserConf != 0 || have&(anyDocroot|hasDomains|hasShell) == 0 && len(r.m.parents[at]) == 0 {
 			continue
 		}
-		places, why := r.homePlaces(at)
+		places, why := r.homePlaces(at, Place{Src: at})
 		r.add(find{rank: rankNamed, src: at, Candidate: Candidate{
 			What: "a home directory", Places: places, Certain: true, Why: fmt.Sprintf("%q is called like the account%s", at, why),
 		}}, "")

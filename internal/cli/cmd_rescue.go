@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,7 +121,7 @@ type rescuing struct {
 	mapped bool
 	// looked is when it was found out what is left of the home.
 	looked time.Time
-	// vault and snapshot are the newest that know the account as it was; nil for none.
+	// truth is what our own records know of the account as it was.
 	truth *lastKnown
 }
 
@@ -268,7 +269,8 @@ func (x *rescuing) begin(ctx context.Context) error {
 				Sources int `json:"sources"`
 			}{len(sources)})
 		} else {
-			a.out.printf("nothing was written; to do it: %s\n", term.Command(append([]string{"rightful"}, without(a.env.Args, "--dry-run")...)...))
+			args := slices.DeleteFunc(slices.Clone(a.env.Args), func(arg string) bool { return arg == "--dry-run" })
+			a.out.printf("nothing was written; to do it: %s\n", term.Command(append([]string{"rightful"}, args...)...))
 		}
 		return exitWith(exitFindings)
 	}
@@ -288,15 +290,6 @@ func (x *rescuing) begin(ctx context.Context) error {
 	}
 	defer unlock()
 	return x.work(ctx)
-}
-
-func without(args []string, drop string) (out []string) {
-	for _, a := range args {
-		if a != drop {
-			out = append(out, a)
-		}
-	}
-	return out
 }
 
 // removal is the flag by which a removal goes on.

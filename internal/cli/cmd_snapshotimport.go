@@ -228,19 +228,14 @@ func (im *importing) judge(survey *archive.Survey) (*archive.Truth, archive.Cand
 	a, acct := im.a, im.acct
 	what := fmt.Sprintf("import %q", im.file)
 	var found archive.Candidate
-	for _, m := range im.f.maps {
-		src, dst, ok := strings.Cut(m, "=")
-		dst = strings.TrimPrefix(dst, acct.Home+"/")
-		if !ok || filepath.IsAbs(dst) || slices.Contains(strings.Split(dst, "/"), "..") {
-			return nil, found, fail(exitUsage, fmt.Errorf("read --map %q: not SRC=DST with DST below %q", m, acct.Home), "--map homedir=.", "--map .=public_html")
-		}
-		found.Places = append(found.Places, archive.Place{Src: mapPath(src), Dst: mapPath(dst)})
+	var err error
+	if found.Places, err = mapped(im.f.maps, acct.Home); err != nil {
+		return nil, found, err
 	}
 	if len(im.f.maps) > 0 {
 		found.Why = "as you said"
 	} else {
-		var err error
-		found, err = survey.Layout(im.subject())
+		found, err = survey.Layout(subject(acct, im.f.owner, im.file, im.exists))
 		if other, ok := errors.AsType[*archive.OtherAccountError](err); ok {
 			return nil, found, fail(exitCannot, fmt.Errorf("%s: %w; nothing was kept", what, err), a.again("snapshot", "import", im.file, "--account", acct.Name, "--owner", other.Account))
 		}
@@ -267,14 +262,14 @@ func (im *importing) judge(survey *archive.Survey) (*archive.Truth, archive.Cand
 	return truth, found, nil
 }
 
-// subject is the account as the backup is asked about it.
-func (im *importing) subject() archive.Subject {
+// subject is an account as a source of that name is asked about it.
+func subject(acct *panel.Account, owner, source string, exists func(rel string) bool) archive.Subject {
 	sub := archive.Subject{
-		Account: im.acct.Name, Owner: im.f.owner, Home: im.acct.Home, Domains: map[string]string{}, File: filepath.Base(im.file), Exists: im.exists,
+		Account: acct.Name, Owner: owner, Home: acct.Home, Domains: map[string]string{}, File: filepath.Base(source), Exists: exists,
 	}
-	for i := range im.acct.Sites {
-		s := &im.acct.Sites[i]
-		rel, ok := strings.CutPrefix(s.DocRoot, im.acct.Home+"/")
+	for i := range acct.Sites {
+		s := &acct.Sites[i]
+		rel, ok := strings.CutPrefix(s.DocRoot, acct.Home+"/")
 		if !ok {
 			continue
 		}
@@ -286,6 +281,27 @@ func (im *importing) subject() archive.Subject {
 		}
 	}
 	return sub
+}
+
+// domainsOf lists the domains of all sites of an account.
+func domainsOf(acct *panel.Account) (domains []string) {
+	for i := range acct.Sites {
+		domains = append(domains, acct.Sites[i].Domains...)
+	}
+	return domains
+}
+
+// mapped reads the values of --map.
+func mapped(maps []string, home string) (places archive.Places, err error) {
+	for _, m := range maps {
+		src, dst, ok := strings.Cut(m, "=")
+		dst = strings.TrimPrefix(dst, home+"/")
+		if !ok || filepath.IsAbs(dst) || slices.Contains(strings.Split(dst, "/"), "..") {
+			return nil, fail(exitUsage, fmt.Errorf("read --map %q: not SRC=DST with DST below %q", m, home), "--map homedir=.", "--map .=public_html")
+		}
+		places = append(places, archive.Place{Src: mapPath(src), Dst: mapPath(dst)})
+	}
+	return places, nil
 }
 
 // mapPath brings a side of --map into the form that names have.

@@ -176,10 +176,7 @@ func vaultSource(c *checking, acct *panel.Account, policies map[string]*policy.P
 	for _, p := range v.Outside {
 		domains := []string{""}
 		if strings.Contains(p, "{domain}") {
-			domains = nil
-			for _, s := range acct.Sites {
-				domains = append(domains, s.Domains...)
-			}
+			domains = domainsOf(acct)
 		}
 		for _, d := range domains {
 			p := strings.NewReplacer("{user}", acct.Name, "{domain}", d).Replace(p)

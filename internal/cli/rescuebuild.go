@@ -154,7 +154,7 @@ func (x *rescuing) unpack(ctx context.Context, q *rescue.Quarantine, n int, s *r
 		s.Counts, err = x.copyRuin(ctx, q, n, job, seen)
 		return err
 	}
-	src, err := x.open(ctx, s.Spec, s.Format)
+	src, err := x.open(ctx, s.Spec)
 	if err != nil {
 		return err
 	}
@@ -243,18 +243,11 @@ func (x *rescuing) furnish(ctx context.Context, q *rescue.Quarantine) ([]string,
 	if err != nil {
 		return nil, err
 	}
-	var domains, docroots []string
-	for i := range x.acct.Sites {
-		s := &x.acct.Sites[i]
-		domains = append(domains, s.Domains...)
-		if rel, ok := strings.CutPrefix(s.DocRoot, x.acct.Home+"/"); ok {
-			docroots = append(docroots, rel)
-		}
-	}
+	docroots := subject(x.acct, "", "", nil).DocRoots
 	// A snapshot tells which of them this account had; the document roots are needed whatever it says.
 	had := x.truth.exists(x.home)
 	var want []rescue.Furniture
-	for _, e := range p.Skeleton(x.acct.Name, domains, docroots) {
+	for _, e := range p.Skeleton(x.acct.Name, domainsOf(x.acct), docroots) {
 		if had != nil && !had(e.Rel) && !slices.ContainsFunc(docroots, func(d string) bool { return d == e.Rel || strings.HasPrefix(d, e.Rel+"/") }) {
 			continue
 		}

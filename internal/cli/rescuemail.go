@@ -37,10 +37,7 @@ const maxLogs = 10_000
 
 // mailboxes names those that there were, from every trace.
 func (x *rescuing) mailboxes(home *tree.Base, dirs []string) []rescue.Mailbox {
-	var domains []string
-	for i := range x.acct.Sites {
-		domains = append(domains, x.acct.Sites[i].Domains...)
-	}
+	domains := domainsOf(x.acct)
 	m := rescue.NewMailboxes(domains)
 	for _, address := range x.acct.Mailboxes {
 		m.Known(address)

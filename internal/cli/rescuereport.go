@@ -100,8 +100,8 @@ func (x *rescuing) report(ctx context.Context) (*rescue.Report, error) {
 		sum.Add(s.Counts)
 	}
 	r.Rejects, r.Rejected = sum.Rejects, append(r.Rejected, sum.Rejected...)
-	if _, err := x.c.s.Lstat(path.Join(x.r.Quarantine, "home")); err == nil {
-		r.Aside = path.Join(x.r.Quarantine, "home")
+	if _, err := x.c.s.Lstat(x.r.HomePath()); err == nil {
+		r.Aside = x.r.HomePath()
 		if r.Late, err = x.late(ctx, home, r.Aside); err != nil {
 			return nil, err
 		}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -107,7 +106,7 @@ func (k *lastKnown) exists(home string) func(string) bool {
 // sources finds out what each source is, says it, and puts them in the order of trust.
 func (x *rescuing) sources(ctx context.Context) ([]rescue.Source, error) {
 	a := x.a
-	if _, err := x.places(); err != nil {
+	if _, err := mapped(x.f.maps, x.acct.Home); err != nil {
 		return nil, err
 	}
 	var out []rescue.Source
@@ -268,7 +267,7 @@ func (x *rescuing) recognise(ctx context.Context, spec string) (*rescue.Source, 
 		}
 		spec = abs
 	}
-	src, err := x.open(ctx, spec, "")
+	src, err := x.open(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +329,7 @@ func (x *rescuing) choose(ctx context.Context, spec, what string, survey *archiv
 	} else if yes {
 		return x.asMapped(spec, what, survey)
 	}
-	all, err := survey.Candidates(x.subject(spec))
+	all, err := survey.Candidates(subject(x.acct, x.f.owner, spec, x.truth.exists(x.home)))
 	if err != nil {
 		return nil, fail(exitCannot, fmt.Errorf("read %q: %w; nothing was changed", spec, err))
 	}
@@ -382,7 +381,7 @@ func (x *rescuing) isMapped(survey *archive.Survey) (bool, error) {
 	if len(x.f.maps) == 0 || len(x.f.from) == 1 {
 		return len(x.f.maps) > 0, nil
 	}
-	places, err := x.places()
+	places, err := mapped(x.f.maps, x.acct.Home)
 	if err != nil {
 		return false, err
 	}
@@ -396,7 +395,7 @@ func (x *rescuing) isMapped(survey *archive.Survey) (bool, error) {
 
 // asMapped reads a source as the operator says it is.
 func (x *rescuing) asMapped(spec, what string, survey *archive.Survey) (*archive.Candidate, error) {
-	places, err := x.places()
+	places, err := mapped(x.f.maps, x.acct.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -418,37 +417,6 @@ func quotedList(places archive.Places) string {
 		out = append(out, strconv.Quote(orDot(p.Src)))
 	}
 	return strings.Join(out, " or ")
-}
-
-func (x *rescuing) places() (out archive.Places, err error) {
-	for _, m := range x.f.maps {
-		src, dst, ok := strings.Cut(m, "=")
-		dst = strings.TrimPrefix(dst, x.acct.Home+"/")
-		if !ok || filepath.IsAbs(dst) || slices.Contains(strings.Split(dst, "/"), "..") {
-			return nil, fail(exitUsage, fmt.Errorf("read --map %q: not SRC=DST with DST below %q", m, x.acct.Home), "--map homedir=.", "--map .=public_html")
-		}
-		out = append(out, archive.Place{Src: mapPath(src), Dst: mapPath(dst)})
-	}
-	return out, nil
-}
-
-// subject is the account as sources are asked about it.
-func (x *rescuing) subject(spec string) archive.Subject {
-	sub := archive.Subject{
-		Account: x.acct.Name, Owner: x.f.owner, Home: x.acct.Home, Domains: map[string]string{}, File: path.Base(spec), Exists: x.truth.exists(x.home),
-	}
-	for i := range x.acct.Sites {
-		s := &x.acct.Sites[i]
-		if rel, ok := strings.CutPrefix(s.DocRoot, x.acct.Home+"/"); ok {
-			if !slices.Contains(sub.DocRoots, rel) {
-				sub.DocRoots = append(sub.DocRoots, rel)
-			}
-			for _, d := range s.Domains {
-				sub.Domains[d] = rel
-			}
-		}
-	}
-	return sub
 }
 
 // A rescueSource is a source that is open.
@@ -493,7 +461,7 @@ func (s *rescueSource) archive(ctx context.Context) (*archive.Opened, error) {
 }
 
 // open opens a source by its name. ruin, vault and programs are known by how the name begins.
-func (x *rescuing) open(ctx context.Context, spec, format string) (*rescueSource, error) {
+func (x *rescuing) open(ctx context.Context, spec string) (*rescueSource, error) {
 	kind, rest, _ := strings.Cut(spec, ":")
 	switch kind {
 	case "vault":
@@ -546,7 +514,7 @@ func (x *rescuing) openVaultTar(id string) (*rescueSource, error) {
 		return nil, fail(exitCannot, err)
 	}
 	return piped(func(w io.Writer) error {
-		_, err := io.Copy(w, bytes.NewReader(b))
+		_, err := w.Write(b)
 		return err
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -98,6 +99,9 @@ type Record struct {
 	Run    string  `json:"run,omitempty"`
 	Report *Report `json:"report,omitempty"`
 }
+
+// HomePath is where the rebuilt home is, and after the switch the old one.
+func (r *Record) HomePath() string { return path.Join(r.Quarantine, homeDir) }
 
 // Open reports whether the rescue is not at its end.
 func (r *Record) Open() bool { return r.Step != StepFinished && r.Step != StepDiscarded }

@@ -57,7 +57,7 @@ func (a *applier) place(p string) (*place, error) {
 		return nil, err
 	}
 	s := &place{base: b, cur: b.Cursor(), name: p[i+1:]}
-	if st := b.Stat(); st.UID != 0 || st.Mode&0o022 != 0 {
+	if st := b.Stat(); !st.RootsAlone() {
 		err = errors.New(reasonNotRoots)
 	} else {
 		err = s.look()

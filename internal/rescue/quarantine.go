@@ -48,7 +48,7 @@ func MakeQuarantine(s *tree.Server, r *Record) (*Quarantine, error) {
 		return fail(err)
 	}
 	defer parent.Close()
-	if st := parent.Stat(); st.UID != 0 || st.Mode&0o022 != 0 {
+	if st := parent.Stat(); !st.RootsAlone() {
 		return fail(errNotRoots)
 	}
 	if st, err := s.Lstat(r.Home); err == nil && st.MountRoot() {

@@ -1,7 +1,6 @@
 package rescue
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +8,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"rightful/internal/tree"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,7 +81,7 @@ type remover struct {
 	q   *Quarantine
 	// close makes each directory root's before it is emptied, so that nobody fills it meanwhile.
 	close bool
-	mount uint64   // of the quarantine; 0 where the kernel tells mounts by an attribute
+	mount uint64   // of the quarantine
 	path  []string // of where it is, to be told
 	aside []string // what was moved up and is not removed yet
 	moved int
@@ -88,7 +89,7 @@ type remover struct {
 }
 
 func newRemover(ctx context.Context, q *Quarantine) *remover {
-	return &remover{ctx: ctx, q: q, mount: mountID(int(q.f.Fd()))}
+	return &remover{ctx: ctx, q: q, mount: tree.MountID(int(q.f.Fd()))}
 }
 
 // removeDepth is how many directories are open at once.
@@ -204,32 +205,8 @@ func (r *remover) hoist(dir int, name string) error {
 	}
 }
 
-// mounted reports whether something is mounted at a directory, which then is not emptied.
+// mounted reports whether a directory is not certainly on the quarantine's own mount; then it is not emptied.
 func (r *remover) mounted(fd int) bool {
-	if r.mount != 0 {
-		return mountID(fd) != r.mount
-	}
-	var st unix.Statx_t
-	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st)
-	return err != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
-}
-
-// mountID gives the mount that a descriptor is of, on kernels before 5.8, which do not say by an attribute what is a mount
-// point; 0 on others.
-func mountID(fd int) uint64 {
-	var st unix.Statx_t
-	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st) == nil && st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-		return 0
-	}
-	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
-	if err != nil {
-		return 0
-	}
-	for line := range bytes.Lines(b) {
-		if v, ok := bytes.CutPrefix(line, []byte("mnt_id:")); ok {
-			n, _ := strconv.ParseUint(string(bytes.TrimSpace(v)), 10, 64)
-			return n
-		}
-	}
-	return 0
+	id := tree.MountID(fd)
+	return id == 0 || id != r.mount
 }

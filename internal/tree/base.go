@@ -109,6 +109,14 @@ func (b *Base) identify() error {
 	return nil
 }
 
+// MountID names the mount that a descriptor is on; 0 where nothing tells it.
+func MountID(fd int) uint64 {
+	if st, err := statFD(fd); err == nil && st.Mount != 0 {
+		return st.Mount
+	}
+	return mountID(fd)
+}
+
 // mountID reads the mount id of a descriptor from /proc, for kernels before 5.8 whose statx does not tell it.
 func mountID(fd int) uint64 {
 	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))

@@ -73,7 +73,7 @@ func (s *Server) Graft(at string, b *Base) (*Server, error) {
 		return nil, &Error{Op: "stat", Path: parent, Err: err}
 	case in.Kind != rightful.KindDir:
 		return nil, &Error{Op: "graft", Path: at, Err: unix.ENOTDIR}
-	case in.UID != 0 || in.Mode&0o022 != 0:
+	case !in.RootsAlone():
 		return nil, &Error{Op: "graft", Path: at, Cause: CauseUnsafe}
 	}
 	g := *s
@@ -213,11 +213,10 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 		p := rightful.JoinPath(top.path, part)
 		seen, dots = p, false
 		if mode == resolveTrusted {
-			// Whoever can write this directory can put another entry under the name.
 			if d, err := statFD(top.fd); err != nil {
 				closeAll(-1)
 				return fail(top.path, "", err)
-			} else if d.UID != 0 || d.Mode&0o022 != 0 {
+			} else if !d.RootsAlone() {
 				closeAll(-1)
 				return fail(top.path, CauseUnsafe, nil)
 			}
@@ -251,7 +250,7 @@ func (s *Server) resolve(name string, mode resolveMode, nofollow bool, visit fun
 		roots := true
 		if mode == resolveForeign {
 			d, err := statFD(top.fd)
-			roots = err == nil && top.roots && d.UID == 0 && d.Mode&0o022 == 0
+			roots = err == nil && top.roots && d.RootsAlone()
 		}
 		if st.Kind == rightful.KindSymlink && !(last && nofollow) {
 			unix.Close(fd)

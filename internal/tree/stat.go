@@ -32,6 +32,10 @@ func (s *Stat) Immutable() bool {
 // MountRoot reports that something is mounted here.
 func (s *Stat) MountRoot() bool { return s.Attrs&unix.STATX_ATTR_MOUNT_ROOT != 0 }
 
+// RootsAlone reports whether a directory is root's and nobody else can write it: then nobody else can put another entry under
+// a name in it. With an ACL the group's bits are its mask, which bounds what the ACL gives.
+func (s *Stat) RootsAlone() bool { return s.UID == 0 && s.Mode&0o022 == 0 }
+
 // Meta gives the part that Rightful may change, as far as stat tells it: without ACLs and capabilities.
 func (s *Stat) Meta() rightful.Meta {
 	return rightful.Meta{UID: s.UID, GID: s.GID, Mode: s.Mode}

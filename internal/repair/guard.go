@@ -99,17 +99,14 @@ func (s *State) PendingGuards() ([]Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
+	all, err := state.ReadAll(ids, s.PendingGuard)
 	var out []Guard
-	var errs []error
-	for _, id := range ids {
-		g, err := s.PendingGuard(id)
-		if err != nil {
-			errs = append(errs, err)
-		} else if g != nil {
+	for _, g := range all {
+		if g != nil {
 			out = append(out, *g)
 		}
 	}
-	return out, errors.Join(errs...)
+	return out, err
 }
 
 // run tells what is known of a watch that was cut short, or is under way.

@@ -26,27 +26,24 @@ func (s *State) Plans() ([]PlanFile, error) {
 		return nil, fmt.Errorf("list plans: %w", err)
 	}
 	runs, err := s.Runs()
-	errs := []error{err}
 	made := map[string]int{}
 	for _, r := range runs {
 		made[r.Plan]++
 	}
-	var plans []PlanFile
-	for _, id := range ids {
-		p := PlanFile{Runs: made[id]}
+	plans, bad := state.ReadAll(ids, func(id string) (p PlanFile, err error) {
+		p.Runs = made[id]
 		if p.PlanHeader, p.Bytes, err = readPlanHeader(s.planPath(id)); err != nil {
-			errs = append(errs, fmt.Errorf("read plan %q: %w", id, state.Cause(err)))
-			continue
+			err = fmt.Errorf("read plan %q: %w", id, state.Cause(err))
 		}
-		plans = append(plans, p)
-	}
+		return p, err
+	})
 	slices.SortFunc(plans, func(a, b PlanFile) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
 			return c
 		}
 		return strings.Compare(b.ID, a.ID)
 	})
-	return plans, errors.Join(errs...)
+	return plans, errors.Join(err, bad)
 }
 
 func readPlanHeader(path string) (h PlanHeader, size int64, err error) {

@@ -188,23 +188,14 @@ func (s *Store) List() ([]*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list rescues: %w", err)
 	}
-	var out []*Record
-	var errs []error
-	for _, id := range ids {
-		r, err := s.Get(id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		out = append(out, r)
-	}
+	out, err := state.ReadAll(ids, s.Get)
 	slices.SortFunc(out, func(a, b *Record) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
 			return c
 		}
 		return strings.Compare(b.ID, a.ID)
 	})
-	return out, errors.Join(errs...)
+	return out, err
 }
 
 // OfAccount gives the newest rescue of an account that is not at its end, or nil.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -25,6 +26,19 @@ func Unseal(text []byte) (header []byte, entries [][]byte, ok bool) {
 		return nil, nil, false
 	}
 	return lines[0], lines[1:], true
+}
+
+// ReadAll gives what can be read of all that names stand for. What cannot is left out, with an error for each beside the others.
+func ReadAll[T any](names []string, read func(name string) (T, error)) (all []T, err error) {
+	var errs []error
+	for _, n := range names {
+		if x, err := read(n); err != nil {
+			errs = append(errs, err)
+		} else {
+			all = append(all, x)
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 // ValidHash reports whether s is a SHA-256 as our files' names have it.

@@ -186,18 +186,15 @@ func (s *Store) List() ([]Vault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list vaults: %w", err)
 	}
-	var out []Vault
-	var errs []error
-	for _, id := range ids {
+	out, err := state.ReadAll(ids, func(id string) (Vault, error) {
 		v, err := s.Get(id)
 		if err != nil {
-			errs = append(errs, err)
-			continue
+			return Vault{}, err
 		}
-		out = append(out, *v)
-	}
+		return *v, nil
+	})
 	slices.SortFunc(out, func(a, b Vault) int { return b.Created.Compare(a.Created) })
-	return out, errors.Join(errs...)
+	return out, err
 }
 
 // Find gives the vault of that name, or the one whose name begins so, or for "latest" the newest.
